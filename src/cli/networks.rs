@@ -2,9 +2,16 @@
 //! `usage` and `show`.
 
 use super::locate;
-use crate::config::{CniArgs, ConfigError, Merged, Network, Settings};
+use crate::config::{CniArgs, ConfigError, FlatFile, Merged, Network, Settings};
 use crate::environment::Environment;
-use crate::plugin::{machine, pools};
+use crate::ipam::NodeName;
+use crate::plugin::machine;
+use crate::plugin::pools::Pools;
+use crate::plugin::stores::{self, OnBehalf};
+use crate::retry::Deadline;
+use crate::store::node_identity::NodeIdentity;
+use crate::store::pools::Read;
+use anyhow::bail;
 use std::path::Path;
 
 /// One network of the file.
@@ -35,10 +42,30 @@ pub(super) fn read(environment: &Environment, file: &Path) -> anyhow::Result<Vec
             continue;
         }
         let settings = Settings::parse(&merged, false)?;
-        let served = pools::all(&network, flat.as_ref(), &settings)?;
+        let served = served(environment, &network, flat.as_ref(), &settings)?;
         for (pool, network) in network.pools.into_iter().zip(served) {
             networks.push(Named { name: name.clone(), pool: Some(pool), network });
         }
     }
     Ok(networks)
+}
+
+/// Returns a network as each of its pools serves it. Acts for no node.
+fn served(
+    environment: &Environment,
+    network: &Network,
+    flat: Option<&FlatFile>,
+    settings: &Settings,
+) -> anyhow::Result<Vec<Network>> {
+    let node = NodeName::parse("unnamed").or_else(|_| bail!("no node name"))?;
+    let host = NodeIdentity { node, machine_id: None, boot_id: String::new() };
+    let store = stores::open_to_keep(settings, host, OnBehalf::OfAnother, &environment.proxy)?;
+    let pools = Pools {
+        flat,
+        settings,
+        store: store.as_ref(),
+        read: Read::Present,
+        deadline: Deadline::after(settings.deadlines.add),
+    };
+    Ok(pools.all(network)?)
 }

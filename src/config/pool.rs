@@ -44,6 +44,8 @@ const LARGEST_WITHOUT_BUGGY: u8 = 12;
 pub struct Pool {
     /// The name, a DNS subdomain (RFC 1123).
     pub name: String,
+    /// Whether the object is being deleted. Then nothing is given from it.
+    pub is_ending: bool,
     /// The scope of its addresses.
     pub scope: Scope,
     /// The subnets. No two of them overlap.
@@ -124,7 +126,11 @@ impl Pool {
             check_reservations(&field, &subnets, &reservations).none_or(reservations)
         });
         let reservations = mistakes.note(reservations).unwrap_or_default();
-        let pool = Self { name, scope, subnets, namespaces, node_labels, reservations, routes };
+        let is_ending = whole
+            .find("metadata")
+            .is_some_and(|metadata| metadata.find("deletionTimestamp").is_some());
+        let pool =
+            Self { name, is_ending, scope, subnets, namespaces, node_labels, reservations, routes };
         mistakes.none_or(pool)
     }
 

@@ -7,9 +7,10 @@ use super::elsewhere::{self, Elsewhere};
 use super::failure::Failure;
 pub use super::given::Given;
 use super::given::out_of_time;
+use super::pool_choice::PoolChoice;
 use super::preferred::{self, Preferred};
 use super::request::Request;
-use super::{Ipam, Ready, left_by_the_dead, limit_check, machine, pools};
+use super::{Ipam, Ready, left_by_the_dead, limit_check, machine};
 use crate::cni::{self, Added, Call, CniError, Sandbox, Success};
 use crate::config::{CniArgs, FlatFile, Merged, Network};
 use crate::ipam::{self, Allocation, Attachment, Record, Slot, Source};
@@ -47,6 +48,14 @@ impl Added for Allocated {
     }
 }
 
+/// Where the addresses of an ADD come from.
+enum Origin {
+    /// The network's own ranges.
+    Ranges(Request),
+    /// The pools that the network names.
+    Pools(Network),
+}
+
 pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<Allocated, Failure> {
     let args = CniArgs::parse(&call.args)?;
     let flat = ipam.flat_file(call)?;
@@ -54,9 +63,9 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
     let mut network = Network::parse(&merged, &args)?;
     let dns = dns(&mut network, flat.as_ref())?;
     // What is wrong with a network is found before a store is opened.
-    let (mut requests, of_pools) = match network.pools.is_empty() {
-        true => (vec![Request::new(network, call.version)?], None),
-        false => (Vec::new(), Some(network)),
+    let origin = match network.pools.is_empty() {
+        true => Origin::Ranges(Request::new(network, call.version)?),
+        false => Origin::Pools(network),
     };
     let ready = ipam.ready(call, &merged, flat.as_ref())?;
     if let Some(path) = sandbox
@@ -67,23 +76,28 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
         return Err(Failure::OwnNetns(path.display().to_string()));
     }
     let attachment = ready.attachment(call, sandbox);
-    if let Some(network) = of_pools {
-        let networks = pools::serve(&network, args.pod.as_ref(), flat.as_ref(), &ready.settings)?;
-        requests = Request::of_pools(networks, call.version)?;
-        keep_pool(&ready, &attachment, &mut requests)?;
-    }
     let account = ready.account(attachment.clone());
     let record = record(&ready, attachment, sandbox, &args);
     let limit = ready.settings.deadlines.add;
     let (reserve, deadline) = (limit / 5, Deadline::after(limit - limit / 5));
-    let mut requests = requests.into_iter().peekable();
-    let (request, given) = loop {
-        // There is at least one request.
-        let Some(request) = requests.next() else { return Err(StoreError::Changed.into()) };
-        match give(ipam, &ready, &request, &record, &account, (deadline, reserve)) {
-            Ok(given) => break (request, given),
-            Err(failure) if !failure.is_full() || requests.peek().is_none() => return Err(failure),
-            Err(_) => {}
+    let give =
+        |request: &Request| give(ipam, &ready, request, &record, &account, (deadline, reserve));
+    let (request, given) = match origin {
+        Origin::Ranges(request) => {
+            let given = give(&request)?;
+            (request, given)
+        }
+        Origin::Pools(network) => {
+            let choice = PoolChoice {
+                ready: &ready,
+                network: &network,
+                flat: flat.as_ref(),
+                pod: args.pod.as_ref(),
+                attachment: &record.attachment,
+                version: call.version,
+                deadline,
+            };
+            choice.give(&give)?
         }
     };
     for allocation in &given.held {
@@ -96,25 +110,6 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
         dns,
     };
     Ok(Allocated { ready, success, given, reserve, account, record })
-}
-
-/// Leaves only the pool from which the attachment has addresses, if there is one: a repeated ADD,
-/// and one that completes what an earlier call began, stay with it.
-fn keep_pool(
-    ready: &Ready,
-    attachment: &Attachment,
-    requests: &mut Vec<Request>,
-) -> Result<(), Failure> {
-    if requests.len() < 2 {
-        return Ok(());
-    }
-    let deadline = Deadline::after(ready.settings.deadlines.add);
-    let held = ready.store.open(Access::Read, deadline)?.holdings(attachment)?.held;
-    let has = |request: &Request| held.iter().any(|held| request.may_get(held));
-    if requests.iter().any(has) {
-        requests.retain(has);
-    }
-    Ok(())
 }
 
 /// Gives the addresses of one request.

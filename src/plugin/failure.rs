@@ -181,6 +181,19 @@ impl Failure {
         matches!(self, Self::Exhausted(_) | Self::InUse { .. })
     }
 
+    /// Returns whether the reason may be a pool that has changed since it was read.
+    pub(super) const fn may_be_of_an_old_pool(&self) -> bool {
+        self.is_full()
+            || matches!(
+                self,
+                Self::Config(_)
+                    | Self::Request(_)
+                    | Self::Plan(_)
+                    | Self::Held { .. }
+                    | Self::OnePerFamily { .. }
+            )
+    }
+
     /// Adds the holder of the address to a failure that is about one address.
     pub(super) fn held_by(self, holder: Option<Allocation>) -> Self {
         match self {

@@ -21,6 +21,7 @@ pub mod machine;
 mod mount;
 mod named_file;
 mod note_lines;
+mod pool_choice;
 pub(crate) mod pools;
 mod preferred;
 pub mod recently_freed;

@@ -1,105 +1,178 @@
 //! The pools that a network names: finds them, and chooses those that are for this node and pod.
 //!
-//! For the file store, a pool is a file `pools/NAME.yaml`: beside the node's flat file if the store
-//! is on a local path, and in the data directory if machines share the store. Two nodes with
-//! different files for one pool could give one address in two scopes.
+//! In the Kubernetes store, a pool is an IPPool object. For the file store, it is a file
+//! `pools/NAME.yaml`: beside the node's flat file if the store is on a local path, and in the data
+//! directory if machines share the store. Two nodes with different files for one pool could give one
+//! address in two scopes.
 
 use super::failure::Failure;
 use crate::config::{ConfigError, FlatFile, Network, Pool, Problem, Settings, StoreKind};
 use crate::ipam::PodRef;
+use crate::retry::Deadline;
 use crate::small_file::{error_text, read_small};
+use crate::store::Store;
+use crate::store::pools::Read;
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// The name of the directory of pools.
 const DIRECTORY: &str = "pools";
 
-/// Returns the network as each pool serves it that it names and that is for this node and pod, in
-/// order of preference.
-///
-/// # Errors
-/// A pool cannot be read, or none is for this node and pod.
-pub(crate) fn serve(
-    network: &Network,
-    pod: Option<&PodRef>,
-    flat: Option<&FlatFile>,
-    settings: &Settings,
-) -> Result<Vec<Network>, Failure> {
-    let (mut served, mut passed_over) = (Vec::new(), Vec::new());
-    for name in &network.pools {
-        let pool = read(name, flat, settings)?;
-        let namespace = pod.map(|pod| pod.namespace.as_str());
-        if !pool.is_for(namespace) {
-            let namespace = namespace.map_or_else(
-                || "a call without a pod".to_owned(),
-                |namespace| format!("the namespace {namespace}"),
-            );
-            passed_over.push(format!("{name} is not for {namespace}"));
-        } else if let Some((key, value)) = pool.unmet_label(&settings.node_labels) {
-            passed_over.push(format!("{name} is for nodes with the label {key}={value}"));
-        } else {
-            served.push(network.served_by(&pool, pod)?);
+/// Where the pools are, and how current they have to be.
+pub(crate) struct Pools<'a> {
+    pub(crate) flat: Option<&'a FlatFile>,
+    pub(crate) settings: &'a Settings,
+    pub(crate) store: &'a dyn Store,
+    pub(crate) read: Read,
+    pub(crate) deadline: Deadline,
+}
+
+/// A network as its pools serve it.
+#[derive(Default)]
+pub(crate) struct Served {
+    /// The network with each pool that is for the node and the pod, in order of preference.
+    networks: Vec<Network>,
+    /// Why the other pools are not for the node and the pod.
+    passed_over: Vec<String>,
+    /// Whether one of the pools is a copy, so that the present pool may have more room.
+    pub(crate) copied: bool,
+}
+
+impl Served {
+    /// Returns the networks.
+    ///
+    /// # Errors
+    /// No pool is for the node and the pod.
+    pub(super) fn networks(self) -> Result<Vec<Network>, Failure> {
+        if self.networks.is_empty() {
+            let reason =
+                format!("expected a pool for this pod, but {}", self.passed_over.join(", and "));
+            return Err(ConfigError::meaning("ipam.pool", reason).into());
         }
+        Ok(self.networks)
     }
-    if served.is_empty() {
-        let reason = format!("expected a pool for this pod, but {}", passed_over.join(", and "));
-        return Err(ConfigError::meaning("ipam.pool", reason).into());
-    }
-    Ok(served)
 }
 
-/// Returns the network as each of its pools serves it, for whatever node and pod.
-///
-/// # Errors
-/// A pool cannot be read.
-pub(crate) fn all(
-    network: &Network,
-    flat: Option<&FlatFile>,
-    settings: &Settings,
-) -> Result<Vec<Network>, Failure> {
-    let serve = |name: &String| Ok(network.served_by(&read(name, flat, settings)?, None)?);
-    network.pools.iter().map(serve).collect()
-}
-
-/// Reads a pool.
-fn read(name: &str, flat: Option<&FlatFile>, settings: &Settings) -> Result<Pool, Failure> {
-    if settings.store.kind != StoreKind::File {
-        let reason = "pools of the Kubernetes store are not supported";
-        return Err(ConfigError::unsupported("ipam.pool", reason).into());
-    }
-    let places = places(name, flat, settings);
-    let mut found: Vec<(&Path, Vec<u8>)> = Vec::new();
-    for path in &places {
-        match read_small(path) {
-            Ok(bytes) => found.push((path, bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                let reason = format!("cannot read the pool: {}", error_text(&error));
-                return Err(unreadable(path, reason, None).into());
+impl Pools<'_> {
+    /// Returns the network as each pool serves it that it names and that is for this node and pod.
+    ///
+    /// # Errors
+    /// A pool cannot be read, or cannot serve the network.
+    pub(crate) fn serve(&self, network: &Network, pod: Option<&PodRef>) -> Result<Served, Failure> {
+        let mut served = Served::default();
+        let labels = OnceCell::new();
+        for name in &network.pools {
+            let (pool, is_copy) = self.read(name)?;
+            served.copied |= is_copy;
+            let namespace = pod.map(|pod| pod.namespace.as_str());
+            if pool.is_ending {
+                served.passed_over.push(format!("{name} is being deleted"));
+            } else if !pool.is_for(namespace) {
+                let namespace = namespace.map_or_else(
+                    || "a call without a pod".to_owned(),
+                    |namespace| format!("the namespace {namespace}"),
+                );
+                served.passed_over.push(format!("{name} is not for {namespace}"));
+            } else if let Some((key, value)) = self.unmet_label(&pool, &labels)? {
+                served
+                    .passed_over
+                    .push(format!("{name} is for nodes with the label {key}={value}"));
+            } else {
+                served.networks.push(network.served_by(&pool, pod)?);
             }
         }
+        Ok(served)
     }
-    let is_beside = |path: &Path| !path.starts_with(&settings.store.data_dir);
-    let is_shared = settings.store.id.is_some() && !settings.store.single_node;
-    match found.as_slice() {
-        [(path, _)] if is_shared && is_beside(path) => {
-            let reason = format!(
-                "expected the file of the pool {name} in the data directory, because machines share the store"
-            );
-            let hint = format!("move it to {}", settings.store.data_dir.join(DIRECTORY).display());
-            Err(unreadable(path, reason, Some(&hint)).into())
+
+    /// Returns the network as each of its pools serves it, for whatever node and pod.
+    ///
+    /// # Errors
+    /// A pool cannot be read.
+    pub(crate) fn all(&self, network: &Network) -> Result<Vec<Network>, Failure> {
+        let serve = |name: &String| Ok(network.served_by(&self.read(name)?.0, None)?);
+        network.pools.iter().map(serve).collect()
+    }
+
+    /// Returns a label that this node needs for the pool and does not have. The labels of the flat
+    /// file come before those of the Node object.
+    fn unmet_label<'p>(
+        &self,
+        pool: &'p Pool,
+        labels: &OnceCell<BTreeMap<String, String>>,
+    ) -> Result<Option<(&'p str, &'p str)>, Failure> {
+        if pool.node_labels.is_empty() {
+            return Ok(None);
         }
-        [(path, bytes)] => Ok(Pool::read(name, &path.display().to_string(), bytes)?),
-        [] => {
-            let shown: Vec<String> = places.iter().map(|path| path.display().to_string()).collect();
-            let reason = format!("no pool has the name {name}: looked for {}", shown.join(" and "));
-            Err(ConfigError::meaning("ipam.pool", reason).into())
+        if !self.settings.node_labels.is_empty() {
+            return Ok(pool.unmet_label(&self.settings.node_labels));
         }
-        [(path, _), (other, _), ..] => {
-            let reason =
-                format!("expected one file for the pool {name}, found also {}", other.display());
-            let hint = "on a store that machines share, keep the file in the data directory";
-            Err(unreadable(path, reason, Some(hint)).into())
+        let labels = match labels.get() {
+            Some(labels) => labels,
+            None => {
+                let read = self.store.node_labels(self.read, self.deadline)?;
+                labels.get_or_init(|| read)
+            }
+        };
+        Ok(pool.unmet_label(labels))
+    }
+
+    /// Reads a pool. Returns also whether it is a copy.
+    fn read(&self, name: &str) -> Result<(Pool, bool), Failure> {
+        if self.settings.store.kind == StoreKind::File {
+            return Ok((self.read_file(name)?, false));
+        }
+        let Some(stored) = self.store.pool(name, self.read, self.deadline)? else {
+            let reason = format!("no pool has the name {name}");
+            let hint = "\"kubectl get ippools.hereabouts.dev\" shows those that exist";
+            return Err(ConfigError::meaning("ipam.pool", reason).with_hint(hint).into());
+        };
+        Ok((Pool::read(name, &format!("pool {name}"), &stored.document)?, stored.is_copy))
+    }
+
+    /// Reads the file of a pool.
+    fn read_file(&self, name: &str) -> Result<Pool, Failure> {
+        let settings = self.settings;
+        let places = places(name, self.flat, settings);
+        let mut found: Vec<(&Path, Vec<u8>)> = Vec::new();
+        for path in &places {
+            match read_small(path) {
+                Ok(bytes) => found.push((path, bytes)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    let reason = format!("cannot read the pool: {}", error_text(&error));
+                    return Err(unreadable(path, reason, None).into());
+                }
+            }
+        }
+        let is_beside = |path: &Path| !path.starts_with(&settings.store.data_dir);
+        let is_shared = settings.store.id.is_some() && !settings.store.single_node;
+        match found.as_slice() {
+            [(path, _)] if is_shared && is_beside(path) => {
+                let reason = format!(
+                    "expected the file of the pool {name} in the data directory, because machines share the store"
+                );
+                let hint =
+                    format!("move it to {}", settings.store.data_dir.join(DIRECTORY).display());
+                Err(unreadable(path, reason, Some(&hint)).into())
+            }
+            [(path, bytes)] => Ok(Pool::read(name, &path.display().to_string(), bytes)?),
+            [] => {
+                let shown: Vec<String> =
+                    places.iter().map(|path| path.display().to_string()).collect();
+                let reason =
+                    format!("no pool has the name {name}: looked for {}", shown.join(" and "));
+                Err(ConfigError::meaning("ipam.pool", reason).into())
+            }
+            [(path, _), (other, _), ..] => {
+                let reason = format!(
+                    "expected one file for the pool {name}, found also {}",
+                    other.display()
+                );
+                let hint = "on a store that machines share, keep the file in the data directory";
+                Err(unreadable(path, reason, Some(hint)).into())
+            }
         }
     }
 }

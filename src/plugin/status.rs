@@ -4,12 +4,15 @@
 
 use super::elsewhere::Elsewhere;
 use super::failure::Failure;
-use super::{Ipam, Ready, limit_check, pools};
+use super::pools::Pools;
+use super::{Ipam, Ready, limit_check};
 use crate::addr::Range;
 use crate::cni::Call;
 use crate::config::{CniArgs, Merged, Network, WhenFull};
 use crate::ipam;
+use crate::retry::Deadline;
 use crate::store::StoreError;
+use crate::store::pools::Read;
 use std::borrow::Cow;
 use std::cell::RefCell;
 
@@ -25,7 +28,16 @@ pub(super) fn status(ipam: &Ipam<'_>, call: &Call) -> Result<(), Failure> {
     ready.store.ready().map_err(not_ready)?;
     let networks = match network.pools.is_empty() {
         true => vec![network],
-        false => pools::all(&network, flat.as_ref(), &ready.settings)?,
+        false => {
+            let pools = Pools {
+                flat: flat.as_ref(),
+                settings: &ready.settings,
+                store: ready.store.as_ref(),
+                read: Read::Copies,
+                deadline: Deadline::after(ready.settings.deadlines.add),
+            };
+            pools.all(&network)?
+        }
     };
     for network in &networks {
         if network.when_full == WhenFull::Ready || has_room(&ready, network)? {

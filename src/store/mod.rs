@@ -10,6 +10,7 @@
 //! - [`disk`]: the interface to the disk and the locks, for both stores
 //! - [`node_identity`]: the node and the machine that a store acts for
 //! - `percent`: ids as file names
+//! - [`pools`]: what a store tells about pools
 //! - `filter`: the allocations that a listing selects
 //! - [`upkeep`]: the operator commands for a store, beyond the verbs
 //! - [`census`]: which node holds how many records
@@ -25,6 +26,7 @@ pub mod kube;
 pub mod memory;
 pub mod node_identity;
 pub(crate) mod percent;
+pub mod pools;
 mod session;
 pub mod upkeep;
 
@@ -32,8 +34,10 @@ use crate::addr::AddrSet;
 use crate::ipam::{Allocation, Attachment, Scope, Sticky};
 use crate::retry::Deadline;
 pub use filter::{Filter, PodName, Spared};
+use pools::{Read, StoredPool};
 use session::claim_one;
 pub use session::{Claim, Holdings, Rehome, Release, Session, Wanted};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// A store of allocations.
@@ -97,6 +101,33 @@ pub trait Store {
     /// # Errors
     /// The store cannot be read.
     fn has_room(&self, scope: &Scope, candidates: &AddrSet) -> Result<bool, StoreError>;
+
+    /// Returns the pool of a name, if the store keeps pools and has it.
+    ///
+    /// # Errors
+    /// The pool cannot be read.
+    fn pool(
+        &self,
+        name: &str,
+        read: Read,
+        deadline: Deadline,
+    ) -> Result<Option<StoredPool>, StoreError> {
+        let _ = (name, read, deadline);
+        Ok(None)
+    }
+
+    /// Returns the labels of this node, if the store keeps them.
+    ///
+    /// # Errors
+    /// The labels cannot be read.
+    fn node_labels(
+        &self,
+        read: Read,
+        deadline: Deadline,
+    ) -> Result<BTreeMap<String, String>, StoreError> {
+        let _ = (read, deadline);
+        Ok(BTreeMap::new())
+    }
 
     /// Returns the notes about the sticky addresses of a scope: who got each of them last. This is
     /// a hint that says nothing about who holds an address. A store that keeps no such notes

@@ -17,7 +17,7 @@ pub use real::RealDisk;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// The identity of a file, which is the same under each of its names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub enum Patience {
     /// Without waiting.
     Try,
     /// In the kernel's queue, for at most this time.
-    Queue(std::time::Duration),
+    Queue(Duration),
 }
 
 /// The system calls of the store.
@@ -156,4 +156,10 @@ pub trait Disk {
     fn random(&self) -> io::Result<[u8; 16]>;
     /// Returns the time of the wall clock.
     fn now(&self) -> SystemTime;
+    /// Returns the time since this machine has booted, its sleep included (CLOCK_BOOTTIME). Nobody
+    /// sets it back.
+    fn since_boot(&self) -> Duration {
+        nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)
+            .map_or(Duration::MAX, Duration::from)
+    }
 }

@@ -23,6 +23,7 @@ mod claim;
 mod listing;
 pub(crate) mod node_state;
 pub mod objects;
+mod pools;
 mod rehome;
 mod session;
 pub mod sticky;
@@ -30,6 +31,7 @@ pub(super) mod upkeep;
 
 use super::disk::{Disk, Held, RealDisk};
 use super::node_identity::NodeIdentity;
+use super::pools::{Read, StoredPool};
 use super::{Access, Filter, Listing, Session, Store, StoreError};
 use crate::addr::AddrSet;
 use crate::api_client::client::{Client, Server};
@@ -41,6 +43,7 @@ use node_state::cluster_identity::{self, NodeStateIdentity};
 use node_state::{State, clusters};
 use objects::names;
 use session::KubeSession;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
@@ -245,6 +248,23 @@ impl Store for KubeStore {
             &deadline,
         )?;
         Ok(self.state.occupancy(scope).peek(candidates).is_some())
+    }
+
+    fn pool(
+        &self,
+        name: &str,
+        read: Read,
+        deadline: Deadline,
+    ) -> Result<Option<StoredPool>, StoreError> {
+        self.read_pool(name, read, &deadline)
+    }
+
+    fn node_labels(
+        &self,
+        read: Read,
+        deadline: Deadline,
+    ) -> Result<BTreeMap<String, String>, StoreError> {
+        self.read_node_labels(read, &deadline)
     }
 
     fn sticky(&self, scope: &Scope, deadline: Deadline) -> Result<Vec<Sticky>, StoreError> {

@@ -232,10 +232,12 @@ fn the_plugin_has_its_rights_and_no_other() {
             ["create", "list", "patch"].contains(&verb),
             "{verb}"
         );
+        for resource in ["ippools.hereabouts.dev", "nodes"] {
+            assert_eq!(may(verb, resource), verb == "get", "{verb} {resource}");
+        }
         for resource in [
             "pods",
             "secrets",
-            "nodes",
             "customresourcedefinitions.apiextensions.k8s.io",
             "serviceaccounts/token",
             "daemonsets.apps",

@@ -1,9 +1,9 @@
 //! The custom resources' manifests: deploy/crd has what the structs of
-//! `store::kube::objects::ip_allocation` and `store::kube::sticky` define. After a change of the
+//! `store::kube::objects` and `store::kube::sticky` define. After a change of the
 //! structs, UPDATE_EXPECT=1 writes it again.
 
 use expect_test::expect_file;
-use hereabouts::store::kube::objects::ip_allocation;
+use hereabouts::store::kube::objects::{ip_allocation, ip_pool};
 use hereabouts::store::kube::sticky;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -20,6 +20,9 @@ fn the_manifests_are_what_the_structs_say() {
     expect_file!["../../../deploy/crd/ipallocations.hereabouts.dev.yaml"].assert_eq(&text);
     // Helm reads them from no other place.
     expect_file!["../../../deploy/chart/crds/ipallocations.hereabouts.dev.yaml"].assert_eq(&text);
+    let text = format!("{}{}", said("objects/ip_pool"), yaml(&pools(), 0));
+    expect_file!["../../../deploy/crd/ippools.hereabouts.dev.yaml"].assert_eq(&text);
+    expect_file!["../../../deploy/chart/crds/ippools.hereabouts.dev.yaml"].assert_eq(&text);
     let text = format!("{}{}", said("sticky"), yaml(&sticky_addresses(), 0));
     expect_file!["../../../deploy/crd/stickyips.hereabouts.dev.yaml"].assert_eq(&text);
     expect_file!["../../../deploy/chart/crds/stickyips.hereabouts.dev.yaml"].assert_eq(&text);
@@ -57,6 +60,16 @@ fn sticky_addresses() -> Value {
     let columns = sticky::COLUMNS.map(|(name, path)| column(name, "string", path));
     let remembered = "One address, and the pod of a StatefulSet that gets it again. It decides nothing: who holds the address says its IPAllocation.";
     manifest(sticky::PLURAL, sticky::KIND, &[], &columns, &schema::<sticky::Spec>(remembered))
+}
+
+fn pools() -> Value {
+    let columns = ip_pool::COLUMNS.map(|(name, path)| column(name, "string", path));
+    let columns: Vec<Value> =
+        columns.into_iter().chain([column("Age", "date", ".metadata.creationTimestamp")]).collect();
+    let named = "A named set of addresses that several networks share.";
+    // Unknown keys are not kept: a key with a slip in it is an error for kubectl.
+    let schema = named_schema::<ip_pool::Spec>(named, Unknown::Dropped);
+    manifest(ip_pool::PLURAL, ip_pool::KIND, &[ip_pool::SHORT], &columns, &schema)
 }
 
 fn manifest(plural: &str, kind: &str, short: &[&str], columns: &[Value], schema: &Value) -> Value {
@@ -111,16 +124,31 @@ const NAME_RULES: [(&str, &str); 2] = [
 ];
 
 fn schema<T: JsonSchema>(description: &str) -> Value {
+    let mut schema = named_schema::<T>(description, Unknown::Kept);
+    let rules: Vec<Value> = NAME_RULES
+        .iter()
+        .map(|(rule, message)| json!({"rule": rule, "message": message}))
+        .collect();
+    schema["x-kubernetes-validations"] = json!(rules);
+    schema
+}
+
+/// What the API server does with keys that the schema does not have.
+#[derive(Clone, Copy, PartialEq)]
+enum Unknown {
+    /// It keeps them, because a newer plugin may run before the newer manifest is applied.
+    Kept,
+    /// It drops them.
+    Dropped,
+}
+
+fn named_schema<T: JsonSchema>(description: &str, unknown: Unknown) -> Value {
     let mut spec = SchemaSettings::openapi3()
         .with(|settings| settings.inline_subschemas = true)
         .into_generator()
         .into_root_schema_for::<T>()
         .to_value();
-    make_structural(&mut spec);
-    let rules: Vec<Value> = NAME_RULES
-        .iter()
-        .map(|(rule, message)| json!({"rule": rule, "message": message}))
-        .collect();
+    make_structural(&mut spec, unknown);
     json!({
         "type": "object",
         "description": description,
@@ -131,14 +159,12 @@ fn schema<T: JsonSchema>(description: &str) -> Value {
             "metadata": {"type": "object"},
             "spec": spec,
         },
-        "x-kubernetes-validations": rules,
     })
 }
 
 /// Limits a schema to what the API server accepts: formats that it knows, no references, no choice
-/// of types. Unknown keys are kept, because a newer plugin may run before the newer manifest is
-/// applied.
-fn make_structural(schema: &mut Value) {
+/// of types.
+fn make_structural(schema: &mut Value, unknown: Unknown) {
     let Value::Object(keys) = schema else { return };
     for key in ["$schema", "title", "nullable", "default"] {
         keys.remove(key);
@@ -146,7 +172,7 @@ fn make_structural(schema: &mut Value) {
     if let Some(Value::String(format)) = keys.get("format") {
         match format.as_str() {
             "uint8" | "uint16" => keys.insert("format".to_owned(), json!("int32")),
-            "uint64" => keys.insert("format".to_owned(), json!("int64")),
+            "uint32" | "uint64" => keys.insert("format".to_owned(), json!("int64")),
             "ip" => keys.remove("format"),
             "date-time" => None,
             other => panic!("no such format in the API server: {other}"),
@@ -160,11 +186,16 @@ fn make_structural(schema: &mut Value) {
         keys.insert("type".to_owned(), json!("string"));
         keys.insert("enum".to_owned(), allowed.into());
     }
-    if keys.get("type") == Some(&json!("object")) {
+    if unknown == Unknown::Kept && keys.get("type") == Some(&json!("object")) {
         keys.insert("x-kubernetes-preserve-unknown-fields".to_owned(), json!(true));
     }
     if let Some(Value::Object(properties)) = keys.get_mut("properties") {
-        properties.values_mut().for_each(make_structural);
+        properties.values_mut().for_each(|schema| make_structural(schema, unknown));
+    }
+    for key in ["items", "additionalProperties"] {
+        if let Some(inner) = keys.get_mut(key).filter(|inner| inner.is_object()) {
+            make_structural(inner, unknown);
+        }
     }
 }
 

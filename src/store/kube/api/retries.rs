@@ -12,6 +12,9 @@ use crate::store::kube::objects::ip_allocation::{GROUP, IpAllocation, PLURAL};
 use std::cell::Cell;
 use std::time::Duration;
 
+/// The resource of a node. It is the only one that is not of our group.
+pub(crate) const NODES: &str = "nodes";
+
 /// The limit of one attempt: a server that has fallen silent may be replaced by one that answers.
 const ATTEMPT: Duration = Duration::from_secs(10);
 
@@ -38,6 +41,16 @@ pub(crate) struct Call<'a> {
     pub(crate) verb: &'static str,
     pub(crate) name: Option<&'a str>,
     pub(crate) request: Request<'a>,
+}
+
+impl Call<'_> {
+    /// Returns the resource with its group.
+    fn whole_resource(&self) -> String {
+        match self.resource {
+            NODES => NODES.to_owned(),
+            ours => format!("{ours}.{GROUP}"),
+        }
+    }
 }
 
 impl Api {
@@ -125,14 +138,11 @@ impl Api {
                 Ok(answer.retry_after.unwrap_or(Duration::ZERO))
             }
             // 405: the definition is being deleted.
-            404 | 405 => Err(StoreError::NoResource {
-                server,
-                resource: format!("{}.{GROUP}", call.resource),
-            }),
+            404 | 405 => Err(StoreError::NoResource { server, resource: call.whole_resource() }),
             403 if is_terminating(answer) => {
                 let reason = format!(
-                    "the definition of {}.{GROUP} is being deleted: {}",
-                    call.resource,
+                    "the definition of {} is being deleted: {}",
+                    call.whole_resource(),
                     on_one_line(&message)
                 );
                 Err(StoreError::Refused { server, call: describe(call), status: 403, reason })
@@ -146,8 +156,9 @@ impl Api {
                         "the token or certificate of the kubeconfig is no longer valid: ".to_owned()
                     }
                     403 => format!(
-                        "the kubeconfig's user lacks the right to {} {}.{GROUP}: ",
-                        call.verb, call.resource
+                        "the kubeconfig's user lacks the right to {} {}: ",
+                        call.verb,
+                        call.whole_resource()
                     ),
                     _ => String::new(),
                 };

@@ -18,6 +18,8 @@
 //! gateways-<scope>        each gateway with an object that names it: see `gateways`
 //! revision                the highest revision of the cluster that was seen
 //! set-back                the mark that a lower revision came: see `revision`
+//! pool-<hash>             the last answer about a pool: see `pools`
+//! node-labels             the last answer about this node's labels
 //! listing-<scope>         flock of the process that lists a scope
 //! ready                   the last successful readiness check: see `rebuild`
 //! tombstones              intents of attachments that have ended
@@ -428,7 +430,7 @@ impl State {
     }
 
     /// Replaces a file. Readers see the old bytes or the new ones.
-    fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    pub(super) fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         let (temporary, path) = (Path::new(TMP).join(self.unique()), &self.at(path));
         let written = self.disk.create(&temporary, bytes).and_then(|_| {
             match self.disk.rename(&temporary, path) {

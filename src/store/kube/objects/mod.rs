@@ -1,7 +1,8 @@
-//! The custom resource of an address: its shape, and the names of objects and labels.
+//! The custom resources: the shapes of an address and of a pool, and the names of objects and labels.
 
 pub(crate) mod error_text;
 pub mod ip_allocation;
+pub mod ip_pool;
 pub(crate) mod names;
 pub mod unreadable;
 

@@ -1,4 +1,10 @@
-//! Pools: named sets of addresses that networks share, on the file store.
+//! Pools: named sets of addresses that networks share. On the file store here, on the Kubernetes store
+//! in `kube`; `rules` has what the API server enforces.
+
+#[cfg(feature = "kube")]
+mod kube;
+#[cfg(feature = "kube")]
+mod rules;
 
 use crate::support::sandbox::{Ended, Sandbox, configuration};
 use expect_test::{Expect, expect};

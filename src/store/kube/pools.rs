@@ -1,0 +1,219 @@
+//! Pools in the Kubernetes store: IPPool objects, and the labels of this node's Node object.
+//!
+//! An ADD of a network with pools needs both before it can choose an address. So that it does not
+//! have to ask each time, the node keeps the last answer in its node state, for [`FRESH`]. A node
+//! asks only for the pools that its own pods use, and only while pods are started: no list, no
+//! watch, and nothing from a node that is idle. A change of a pool therefore counts on every node
+//! after [`FRESH`] at most, also on a node that is cut off from the API server.
+//!
+//! The age of a copy is the time since the boot, which nobody sets back, and a copy of another boot
+//! or another cluster is none. If the API server does not answer, an older copy would be of no use:
+//! it must not give an address, and the repetition of an answer asks the API server, too.
+
+use super::KubeStore;
+use super::api::answer::is_absent;
+use super::api::retries::{Call, Failed, NODES};
+use super::api::{Api, JSON, escape};
+use super::objects::error_text::on_one_line;
+use super::objects::ip_allocation::{GROUP, VERSION};
+use super::objects::ip_pool;
+use crate::api_client::http::{Method, Request};
+use crate::digest;
+use crate::retry::Deadline;
+use crate::store::StoreError;
+use crate::store::pools::{Read, StoredPool};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// For how long an answer of the API server is used again.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// An answer that is kept, as it is written before the document.
+#[derive(Serialize, Deserialize)]
+struct Head {
+    cluster: String,
+    boot: String,
+    /// When the API server was asked: milliseconds since the boot.
+    asked: u64,
+}
+
+/// The part of an object that is kept.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Pool {
+    #[serde(default)]
+    api_version: String,
+    #[serde(default)]
+    kind: String,
+    metadata: Metadata,
+    spec: Box<RawValue>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    uid: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deletion_timestamp: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Node {
+    metadata: NodeMetadata,
+}
+
+#[derive(Deserialize)]
+struct NodeMetadata {
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+}
+
+impl KubeStore {
+    /// Implements [`crate::store::Store::pool`].
+    pub(super) fn read_pool(
+        &self,
+        name: &str,
+        read: Read,
+        deadline: &Deadline,
+    ) -> Result<Option<StoredPool>, StoreError> {
+        let path = PathBuf::from(format!("pool-{}", digest::short(&["pool", name])));
+        let copied = self.copied(&path, read, || self.api.pool(name, deadline))?;
+        Ok(copied.map(|(document, is_copy)| StoredPool { document, is_copy }))
+    }
+
+    /// Implements [`crate::store::Store::node_labels`].
+    pub(super) fn read_node_labels(
+        &self,
+        read: Read,
+        deadline: &Deadline,
+    ) -> Result<BTreeMap<String, String>, StoreError> {
+        let node = self.host.node.as_str();
+        let copied =
+            self.copied(Path::new("node-labels"), read, || self.api.node_labels(node, deadline))?;
+        let Some((document, _)) = copied else {
+            return Err(no_node(&self.api.server.url(), node));
+        };
+        serde_json::from_slice(&document)
+            .map_err(|error| unreadable(&self.api.server.url(), NODES, &error))
+    }
+
+    /// Returns the answer to a question, and whether it is a copy from the node state. A copy that
+    /// cannot be read or written costs a request.
+    fn copied(
+        &self,
+        path: &Path,
+        read: Read,
+        ask: impl FnOnce() -> Result<Option<Vec<u8>>, StoreError>,
+    ) -> Result<Option<(Vec<u8>, bool)>, StoreError> {
+        let keeps = !self.for_dead_node && self.find_cluster().is_ok();
+        let asked = self.state.disk().since_boot();
+        if keeps
+            && read == Read::Copies
+            && let Some((document, age)) = self.copy(path, asked)
+            && age < FRESH
+        {
+            return Ok(Some((document, true)));
+        }
+        let answer = ask()?;
+        match &answer {
+            _ if !keeps => {}
+            Some(document) => self.keep_copy(path, asked, document),
+            None => drop(self.state.remove(path)),
+        }
+        Ok(answer.map(|document| (document, false)))
+    }
+
+    /// Returns the answer in the node state and its age, if it is of this cluster and boot.
+    fn copy(&self, path: &Path, now: Duration) -> Option<(Vec<u8>, Duration)> {
+        let bytes = self.state.read(path).ok()??;
+        let end = bytes.iter().position(|byte| *byte == b'\n')?;
+        let head: Head = serde_json::from_slice(bytes.get(..end)?).ok()?;
+        if head.cluster != self.api.cluster() || head.boot != self.host.boot_id {
+            return None;
+        }
+        let age = now.checked_sub(Duration::from_millis(head.asked))?;
+        Some((bytes.get(end + 1..)?.to_vec(), age))
+    }
+
+    fn keep_copy(&self, path: &Path, asked: Duration, document: &[u8]) {
+        let head = Head {
+            cluster: self.api.cluster().to_owned(),
+            boot: self.host.boot_id.clone(),
+            asked: u64::try_from(asked.as_millis()).unwrap_or(0),
+        };
+        let written =
+            serde_json::to_vec(&head).map_err(|error| error.to_string()).and_then(|mut bytes| {
+                bytes.push(b'\n');
+                bytes.extend_from_slice(document);
+                self.state.replace(path, &bytes).map_err(|error| error.to_string())
+            });
+        if let Err(error) = written {
+            tracing::debug!(%error, path = %path.display(), "a copy could not be kept in the node state");
+        }
+    }
+}
+
+impl Api {
+    /// Reads a pool. Returns `None` if no pool has that name.
+    fn pool(&self, name: &str, deadline: &Deadline) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = format!("/apis/{GROUP}/{VERSION}/{}/{}", ip_pool::PLURAL, escape(name));
+        self.read(ip_pool::PLURAL, name, &path, deadline, |body| {
+            let pool: Pool = serde_json::from_slice(body)?;
+            serde_json::to_vec(&pool)
+        })
+    }
+
+    /// Reads the labels of a node. Returns `None` if there is no such node.
+    fn node_labels(&self, node: &str, deadline: &Deadline) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = format!("/api/v1/nodes/{}", escape(node));
+        self.read(NODES, node, &path, deadline, |body| {
+            let node: Node = serde_json::from_slice(body)?;
+            serde_json::to_vec(&node.metadata.labels)
+        })
+    }
+
+    fn read(
+        &self,
+        resource: &'static str,
+        name: &str,
+        path: &str,
+        deadline: &Deadline,
+        decode: impl Fn(&[u8]) -> Result<Vec<u8>, serde_json::Error>,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let request = Request { method: Method::Get, path, accept: JSON, content: None };
+        let call = Call { resource, verb: "get", name: Some(name), request };
+        let unreadable = |error: serde_json::Error| Failed {
+            error: unreadable(&self.server.url(), resource, &error),
+            outcome_unknown: true,
+        };
+        Ok(self.call(&call, deadline, |answer, _| match answer.status {
+            200 => decode(&answer.body).map(|document| Some(Some(document))).map_err(unreadable),
+            404 if is_absent(answer) => Ok(Some(None)),
+            _ => Ok(None),
+        })?)
+    }
+}
+
+fn unreadable(server: &str, resource: &str, error: &serde_json::Error) -> StoreError {
+    StoreError::Refused {
+        server: server.to_owned(),
+        call: format!("get {resource}"),
+        status: 200,
+        reason: format!("unexpected answer: {}", on_one_line(&error.to_string())),
+    }
+}
+
+/// Returns the error for a node of which the API server knows nothing.
+fn no_node(server: &str, node: &str) -> StoreError {
+    StoreError::Refused {
+        server: server.to_owned(),
+        call: format!("get {NODES}/{node}"),
+        status: 404,
+        reason: "no Node object has the name of this node, so its labels are unknown".to_owned(),
+    }
+}
