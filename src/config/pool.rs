@@ -94,7 +94,7 @@ impl Pool {
         let pool = Self::parse(&document, place)?;
         if pool.name != name {
             let reason = format!("expected the name of the file, {name}, found {}", pool.name);
-            return Err(ConfigError::meaning(&format!("{place}: metadata.name"), reason).into());
+            return Err(ConfigError::meaning(format!("{place}: metadata.name"), reason).into());
         }
         Ok(pool)
     }

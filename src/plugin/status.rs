@@ -25,7 +25,7 @@ pub(super) fn status(ipam: &Ipam<'_>, call: &Call) -> Result<(), Failure> {
         limit_check::check(&network, &slots)?;
     }
     let ready = ipam.ready(call, &merged, flat.as_ref())?;
-    ready.store.ready().map_err(not_ready)?;
+    ready.store.ready().map_err(|error| not_ready(&error))?;
     let networks = match network.pools.is_empty() {
         true => vec![network],
         false => {
@@ -68,7 +68,10 @@ fn has_room(ready: &Ready, network: &Network) -> Result<bool, Failure> {
             for address in in_use.iter().filter(|address| offered.addresses.contains(**address)) {
                 candidates.to_mut().remove(&Range::single(*address));
             }
-            room |= ready.store.has_room(&network.scope, &candidates).map_err(not_ready)?;
+            room |= ready
+                .store
+                .has_room(&network.scope, &candidates)
+                .map_err(|error| not_ready(&error))?;
         }
         if !room {
             return Ok(false);
@@ -77,6 +80,6 @@ fn has_room(ready: &Ready, network: &Network) -> Result<bool, Failure> {
     Ok(true)
 }
 
-fn not_ready(error: StoreError) -> Failure {
+fn not_ready(error: &StoreError) -> Failure {
     Failure::NotReady { reason: error.to_string(), hint: error.hint() }
 }
