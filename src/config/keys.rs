@@ -46,6 +46,8 @@ pub const KEYS: &[Key] = &[
     key("rangeEnd", Role::Read),
     key("pool", Role::Read),
     key("pools", Role::Read),
+    key("ipFamilyPolicy", Role::Read),
+    key("ipFamilies", Role::Read),
     key("routes", Role::Read),
     key("dns", Role::Read),
     key("resolvConf", Role::Read),

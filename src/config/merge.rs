@@ -40,9 +40,16 @@ pub const ADDRESS_KEYS: &[&str] = &[
 ];
 
 /// The keys that the flat file never provides. Whereabouts reads `enable_overlapping_ranges` from
-/// the network configuration only, a type names a plugin, not a node, and a probe needs the keys of
-/// one network's main plugin.
-const NEVER_FILLED: &[&str] = &["type", "enable_overlapping_ranges", "configuration_path", "probe"];
+/// the network configuration only, a type names a plugin, not a node, a probe needs the keys of
+/// one network's main plugin, and families are those of one network's ranges.
+const NEVER_FILLED: &[&str] = &[
+    "type",
+    "enable_overlapping_ranges",
+    "configuration_path",
+    "probe",
+    "ipFamilyPolicy",
+    "ipFamilies",
+];
 
 /// The keys that name a store, except the kubeconfig.
 const STORE_KEYS: &[&str] = &["datastore", "data_dir", "dataDir"];

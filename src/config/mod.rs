@@ -5,6 +5,7 @@
 //! here, because an ignored key can mean an address that should not be given out.
 //!
 //! - `error`: the mistakes of a configuration, with the JSON path
+//! - `families`: which address families an ADD gives, and in which order
 //! - `field`: values with their path
 //! - `gateway`: gateways, and whether a route can use them
 //! - `keys`: every known key, and the check for mistyped keys
@@ -35,6 +36,7 @@ mod documents;
 mod duration;
 mod elsewhere;
 mod error;
+mod families;
 mod field;
 mod gateway;
 mod ignored;
@@ -62,6 +64,7 @@ pub use documents::{
 pub use duration::parse_duration;
 pub use elsewhere::Probe;
 pub use error::{ConfigError, Mistakes, Problem};
+pub use families::Families;
 pub use gateway::fits as gateway_fits;
 pub use ignored::{Ignored, ignored};
 pub use keys::{KEYS, Key};

@@ -10,7 +10,7 @@ use super::keys::check_known;
 use super::main_plugin::MainPlugin;
 use super::{ConfigError, Mistakes, documents, reservations, routes};
 use crate::addr::{AddrSet, Blocks, Family, Range, Subnet, address, number};
-use crate::config::Route;
+use crate::config::{Families, Route};
 use crate::ipam::{ConfiguredRange, RangeSet, Reservation, Scope};
 use crate::json::Json;
 use std::collections::BTreeMap;
@@ -32,6 +32,8 @@ const KEYS: &[&str] = &[
     "reservations",
     "avoidBuggyAddresses",
     "routes",
+    "ipFamilyPolicy",
+    "ipFamilies",
 ];
 const SUBNET_KEYS: &[&str] = &["subnet", "gateway", "addresses", "exclude"];
 const EXCLUDE_KEYS: &[&str] = &["addresses", "reason"];
@@ -59,6 +61,8 @@ pub struct Pool {
     pub reservations: Vec<Reservation>,
     /// The routes of networks that have none of their own.
     pub routes: Vec<Route>,
+    /// The families that networks give, unless they say it themselves.
+    pub families: Families,
 }
 
 /// A subnet of a pool.
@@ -126,11 +130,22 @@ impl Pool {
             check_reservations(&field, &subnets, &reservations).none_or(reservations)
         });
         let reservations = mistakes.note(reservations).unwrap_or_default();
+        let families = Families::parse(spec.find("ipFamilyPolicy"), spec.find("ipFamilies"));
+        let families = mistakes.note(families).unwrap_or_default();
         let is_ending = whole
             .find("metadata")
             .is_some_and(|metadata| metadata.find("deletionTimestamp").is_some());
-        let pool =
-            Self { name, is_ending, scope, subnets, namespaces, node_labels, reservations, routes };
+        let pool = Self {
+            name,
+            is_ending,
+            scope,
+            subnets,
+            namespaces,
+            node_labels,
+            reservations,
+            routes,
+            families,
+        };
         mistakes.none_or(pool)
     }
 

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 impl Network {
     /// Returns this network with the addresses of a pool: its scope, its subnets, its reservations
-    /// besides the network's own, and its routes if the network has none.
+    /// besides the network's own, and its routes and families if the network has none.
     ///
     /// # Errors
     /// Returns the mistakes of the network with this pool.
@@ -27,6 +27,12 @@ impl Network {
             network.routes.clone_from(&pool.routes);
         }
         mistakes.add(reservations::check(&self.reservations, &network.sets));
+        let families = self.families.above(&pool.families);
+        let selected = families.select(network.sets, &self.statics);
+        selected.retain_routes(&mut network.routes);
+        // A pool without a family that the network needs is no mistake: another one may have it.
+        network.beyond.add(selected.mistakes);
+        (network.sets, network.family_order) = (selected.sets, selected.order);
         let unusable = gateway::unusable(&network.sets, &network.statics, &network.routes);
         unusable.into_iter().for_each(|mistake| mistakes.add(mistake));
         let count = network.sets.iter().map(|set| set.ranges.len()).sum();

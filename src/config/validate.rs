@@ -4,6 +4,7 @@
 use super::args::{CniArgs, parse_requested};
 use super::dns::{self, Dns, ResolvConf};
 use super::elsewhere::{self, Probe};
+use super::families::Families;
 use super::field::Field;
 use super::gateway::{self, gateway_of};
 use super::limits::{self, Limits};
@@ -29,6 +30,11 @@ pub struct Network {
     /// The pools from which it takes its addresses, in order of preference. Such a network has no
     /// range sets until a pool serves it.
     pub pools: Vec<String>,
+    /// Which families it gives.
+    pub families: Families,
+    /// The families in the order of the result. Without any, the order is that of the range sets,
+    /// and static addresses come last.
+    pub family_order: Vec<Family>,
     /// What the top-level `exclude` of every level excludes, merged.
     pub barred: Rc<Blocks>,
     /// The static addresses of the configuration.
@@ -98,6 +104,8 @@ impl Network {
         let reserved: Rc<Blocks> = Rc::new(reservations.blocks().ranges().chain(own).collect());
         let ranges = mistakes.note(ranges::parse(merged, &gateways, &reserved));
         let pools = mistakes.note(network_pools::names(merged)).unwrap_or_default();
+        let families = Families::parse(merged.field("ipFamilyPolicy"), merged.field("ipFamilies"));
+        let families = mistakes.note(families).unwrap_or_default();
         let requested = mistakes.note(requested(merged, args));
         let routes = mistakes.note(routes::parse(merged));
         let dns = mistakes.note(dns::configured(merged));
@@ -110,7 +118,7 @@ impl Network {
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
-        let (ranges, routes) = (ranges.unwrap_or_default(), routes.unwrap_or_default());
+        let (mut ranges, mut routes) = (ranges.unwrap_or_default(), routes.unwrap_or_default());
         let (statics, mut requested) = (statics.unwrap_or_default(), requested.unwrap_or_default());
         let mut beyond = Mistakes::default();
         if !pools.is_empty() {
@@ -120,8 +128,13 @@ impl Network {
         } else if ranges.sets.is_empty() && statics.is_empty() {
             beyond.note(complete(&mut requested, merged));
         }
+        let mut family_order = Vec::new();
         if pools.is_empty() {
             beyond.add(reservations::check(&reservations, &ranges.sets));
+            let selected = families.select(ranges.sets, &statics);
+            selected.retain_routes(&mut routes);
+            beyond.add(selected.mistakes);
+            (ranges.sets, family_order) = (selected.sets, selected.order);
         }
         gateway::unusable(&ranges.sets, &statics, &routes)
             .into_iter()
@@ -144,6 +157,8 @@ impl Network {
                 && statics.is_empty()
                 && declares_ips(merged.whole),
             pools,
+            families,
+            family_order,
             barred: ranges.barred,
             sets: ranges.sets,
             statics,

@@ -7,6 +7,7 @@
 mod alive;
 mod allocate;
 mod attachment;
+mod family_order;
 mod ids;
 mod order;
 mod request;
@@ -21,6 +22,7 @@ pub use alive::{
 };
 pub use allocate::{Plan, PlanError, is_half_done, plan};
 pub use attachment::{Allocation, Attachment, AttachmentSet, Netns, Part, Record, Source, Version};
+pub use family_order::order_by_family;
 pub use ids::{ContainerId, IdError, IfName, NetworkName, NodeName, PodRef, Scope};
 pub use order::AllocationOrder;
 pub use request::{

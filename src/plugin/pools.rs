@@ -45,11 +45,14 @@ impl Served {
     ///
     /// # Errors
     /// No pool is for the node and the pod.
-    pub(super) fn networks(self) -> Result<Vec<Network>, Failure> {
+    pub(super) fn networks(mut self) -> Result<Vec<Network>, Failure> {
         if self.networks.is_empty() {
             let reason =
                 format!("expected a pool for this pod, but {}", self.passed_over.join(", and "));
             return Err(ConfigError::meaning("ipam.pool", reason).into());
+        }
+        if self.networks.iter().any(may_allocate) {
+            self.networks.retain(may_allocate);
         }
         Ok(self.networks)
     }
@@ -175,6 +178,12 @@ impl Pools<'_> {
             }
         }
     }
+}
+
+/// Returns whether the pool has the families that the network needs. If no pool has, an attachment
+/// still gets what it holds, and a new allocation fails with the mistake.
+fn may_allocate(network: &Network) -> bool {
+    network.beyond.is_empty()
 }
 
 /// Returns where the file of a pool may be.

@@ -15,7 +15,8 @@ pub(super) struct Request {
 impl Request {
     pub(super) fn new(network: Network, version: Version) -> Result<Self, Failure> {
         let (requested, statics) = (&network.requested, &network.statics);
-        let slots = ipam::slots(&network.sets, requested, statics, &network.reservations)?;
+        let mut slots = ipam::slots(&network.sets, requested, statics, &network.reservations)?;
+        ipam::order_by_family(&mut slots, &network.family_order);
         check_one_per_family(&slots, version)?;
         Ok(Self { network, slots })
     }

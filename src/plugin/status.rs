@@ -36,7 +36,7 @@ pub(super) fn status(ipam: &Ipam<'_>, call: &Call) -> Result<(), Failure> {
                 read: Read::Copies,
                 deadline: Deadline::after(ready.settings.deadlines.add),
             };
-            pools.all(&network)?
+            usable(pools.all(&network)?)?
         }
     };
     for network in &networks {
@@ -48,6 +48,16 @@ pub(super) fn status(ipam: &Ipam<'_>, call: &Call) -> Result<(), Failure> {
         "every address of a range is held, excluded or set aside, and status_when_full is not_ready"
             .to_owned();
     Err(Failure::NotReady { reason, hint: None })
+}
+
+/// Returns the pools that have the families that the network needs.
+fn usable(networks: Vec<Network>) -> Result<Vec<Network>, Failure> {
+    let (usable, others): (Vec<Network>, Vec<Network>) =
+        networks.into_iter().partition(|network| network.beyond.is_empty());
+    match others.into_iter().next() {
+        Some(other) if usable.is_empty() => Err(other.beyond.into()),
+        _ => Ok(usable),
+    }
 }
 
 /// Returns whether each range set of a network has an address for the next ADD.

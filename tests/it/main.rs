@@ -47,6 +47,8 @@ mod decisions;
 /// deploy/: manifests, chart, and both on a real API server.
 #[cfg(feature = "kube")]
 mod deploy;
+/// Which address families an ADD gives, and in which order.
+mod dual_stack;
 /// Directories that nothing uses any more.
 mod empty_directories;
 /// Every step of every call fails.

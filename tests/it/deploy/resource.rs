@@ -28,6 +28,28 @@ fn the_manifests_are_what_the_structs_say() {
     expect_file!["../../../deploy/chart/crds/stickyips.hereabouts.dev.yaml"].assert_eq(&text);
 }
 
+/// A key that the schema does not have is lost on its way to the plugin.
+#[test]
+fn the_document_has_a_row_for_every_key_of_a_pool() {
+    let pools = pools();
+    let spec = &pools["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    let names = |schema: &Value| -> Vec<String> {
+        schema["properties"].as_object().unwrap().keys().cloned().collect()
+    };
+    let mut keys: Vec<String> = names(spec);
+    let subnet = names(&spec["properties"]["subnets"]["items"]);
+    keys.extend(subnet.iter().map(|key| format!("subnets[].{key}")));
+    keys.retain(|key| key != "nodeSelector");
+    keys.push("nodeSelector.matchLabels".to_owned());
+    let text = std::fs::read_to_string("docs/pools.md").unwrap();
+    let table = text.split_once("## The keys").unwrap().1.split_once("\n## ").unwrap().0;
+    let row = |line: &str| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned());
+    let mut rows: Vec<String> = table.lines().filter_map(row).collect();
+    keys.sort();
+    rows.sort();
+    assert_eq!(keys, rows);
+}
+
 fn column(name: &str, kind: &str, path: &str) -> Value {
     json!({"name": name, "type": kind, "jsonPath": path})
 }
@@ -177,6 +199,12 @@ fn make_structural(schema: &mut Value, unknown: Unknown) {
             "date-time" => None,
             other => panic!("no such format in the API server: {other}"),
         };
+    }
+    // An optional choice of words: the choice, or null.
+    if let Some(Value::Array(optional)) = keys.remove("anyOf") {
+        for (key, value) in optional[0].as_object().unwrap() {
+            keys.entry(key.clone()).or_insert_with(|| value.clone());
+        }
     }
     if let Some(Value::Array(choices)) = keys.remove("oneOf") {
         let mut allowed: Vec<Value> = Vec::new();

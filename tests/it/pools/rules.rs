@@ -35,7 +35,7 @@ fn the_api_server_refuses_what_no_pool_can_mean() {
             {"pod": "default/db-0", "address": "10.10.10.40"},
             {"statefulSet": "default/web", "addresses": "10.10.10.50-10.10.10.52"},
         ],
-        "avoidBuggyAddresses": true, "routes": [{"dst": "0.0.0.0/0", "gw": "10.10.10.1", "mtu": 1400}],
+        "avoidBuggyAddresses": true, "ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv6", "IPv4"], "routes": [{"dst": "0.0.0.0/0", "gw": "10.10.10.1", "mtu": 1400}],
     });
     let name = own_name("rules");
     apply(cluster, &name, &right).unwrap();
@@ -48,6 +48,9 @@ fn the_api_server_refuses_what_no_pool_can_mean() {
     let reservation = |reservation: Value| changed("/reservations/0", reservation);
     for (spec, words) in [
         (changed("/scope", json!("red")), "scope never changes"),
+        (changed("/ipFamilies", json!(["IPv4"])), "RequireDualStack needs both families"),
+        (changed("/ipFamilies", json!(["IPv4", "IPv4"])), "has a family twice"),
+        (changed("/ipFamilies", json!(["IPv5"])), "Unsupported value"),
         (changed("/subnets", json!([])), "should have at least 1 items"),
         (subnet(json!({"subnet": "10.10.10.0"})), "expected a subnet in CIDR notation"),
         (subnet(json!({"subnet": "10.10.10.0/24", "gateway": "fd00::1"})), "of two families"),

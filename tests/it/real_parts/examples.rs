@@ -13,6 +13,7 @@ const FIRST: &[(&str, &[&str])] = &[
     ("macvlan-conf.yaml", &["192.168.20.10"]),
     ("ipvlan-conf.yaml", &["192.168.21.2"]),
     ("dual-stack.yaml", &["192.168.22.2", "fd00:22::10"]),
+    ("ip-families.yaml", &["fd00:29::10", "192.168.29.2"]),
     ("several-ranges.yaml", &["192.168.23.10", "10.23.1.0"]),
     ("static-address.yaml", &["192.168.24.5"]),
     ("requested-address.yaml", &["192.168.25.2"]),

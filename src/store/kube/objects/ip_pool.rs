@@ -32,6 +32,14 @@ pub const COLUMNS: [(&str, &str); 4] = [
 #[schemars(description = "The addresses of the pool, and who may have them.")]
 #[schemars(extend("x-kubernetes-validations" = [
     {
+        "rule": "!has(self.ipFamilies) || self.ipFamilies.size() < 2 || self.ipFamilies[0] != self.ipFamilies[1]",
+        "message": "ipFamilies has a family twice",
+    },
+    {
+        "rule": "!has(self.ipFamilyPolicy) || self.ipFamilyPolicy != 'RequireDualStack' || !has(self.ipFamilies) || self.ipFamilies.size() == 2",
+        "message": "RequireDualStack needs both families in ipFamilies, or none",
+    },
+    {
         "rule": "has(self.scope) == has(oldSelf.scope) && (!has(self.scope) || self.scope == oldSelf.scope)",
         "message": "scope never changes: an address that is held would be free in another scope",
     },
@@ -67,6 +75,36 @@ pub struct Spec {
     #[schemars(length(max = 64))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
+    /// Whether an ADD gets one family or both, as for a Service. Absent for all families of the
+    /// subnets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip_family_policy: Option<FamilyPolicy>,
+    /// The families of an ADD, in the order of its result.
+    #[schemars(length(min = 1, max = 2))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ip_families: Vec<Family>,
+}
+
+/// How many families an ADD gets.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub enum FamilyPolicy {
+    /// One.
+    SingleStack,
+    /// Both, if the pool has both.
+    PreferDualStack,
+    /// Both, or none at all.
+    RequireDualStack,
+}
+
+/// An address family.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub enum Family {
+    /// IPv4.
+    #[serde(rename = "IPv4")]
+    V4,
+    /// IPv6.
+    #[serde(rename = "IPv6")]
+    V6,
 }
 
 /// A subnet.
