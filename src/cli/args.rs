@@ -24,6 +24,8 @@ Examples:
   hereabouts show 192.168.20.10            show the record of an address
   hereabouts usage net-attach-def.yaml     show how full its ranges are
   hereabouts config check nad.yaml         check networks for mistakes
+  hereabouts validate dual-stack --kubeconfig admin.conf
+                                           check a cluster for IPv4 and IPv6
   hereabouts release 192.168.20.10         release one address
   hereabouts release --node worker-7       release all addresses of a dead node
   hereabouts sweep --dry-run               show what sweep would release on this node
@@ -170,6 +172,10 @@ pub(super) enum Command {
     /// Check configurations
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Check clusters
+    #[cfg(feature = "kube")]
+    #[command(subcommand)]
+    Validate(ValidateCommand),
     /// Create and test file stores
     #[command(subcommand)]
     Store(StoreCommand),
@@ -212,6 +218,34 @@ pub(crate) struct CheckArgs {
     #[cfg(feature = "kube")]
     #[arg(long, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
+    /// Choose the output format
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: Format,
+}
+
+#[cfg(feature = "kube")]
+#[derive(Debug, Subcommand)]
+pub(super) enum ValidateCommand {
+    /// Check that a cluster gives IPv4 and IPv6 addresses everywhere
+    ///
+    /// Reads the cluster and changes nothing. Each node must have one pod CIDR and an
+    /// internal address of each family, and each running pod an address of each family.
+    /// So must each interface in a secondary network of hereabouts that wants both. A
+    /// service that prefers or requires dual stack must have two cluster IPs.
+    ///
+    /// The kubeconfig's user needs the right to list nodes, pods, services and
+    /// network-attachment-definitions in all namespaces.
+    ///
+    /// Exit status: 0 no gaps, 1 gaps or failure, 2 wrong usage.
+    DualStack(DualStackArgs),
+}
+
+#[cfg(feature = "kube")]
+#[derive(Debug, Args)]
+pub(crate) struct DualStackArgs {
+    /// Check the cluster that this kubeconfig points to
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: PathBuf,
     /// Choose the output format
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(crate) output: Format,

@@ -2,7 +2,7 @@
 //! what is valid but suspicious.
 //!
 //! - `files`: the files to read
-//! - `cluster`: the networks of a cluster, and the pods that use them
+//! - `cluster`: the pods of a cluster that use each network
 //! - `network`: checks one network
 //! - `case`: a valid network, for the notes
 //! - `flat_file`: checks a flat file
@@ -22,6 +22,8 @@ mod notes;
 mod report;
 mod together;
 
+#[cfg(feature = "kube")]
+use super::cluster_lists::{Cluster, DEFINITIONS};
 use super::{CheckArgs, Format, UsageError, output};
 use crate::config::{ConfigError, Content, FlatFile, Origin, networks, no_network};
 use crate::environment::Environment;
@@ -60,7 +62,7 @@ pub(super) fn check(environment: &Environment, args: &CheckArgs) -> anyhow::Resu
     }
     #[cfg(feature = "kube")]
     if let Some(kubeconfig) = &args.kubeconfig {
-        checker.cluster(&cluster::Cluster::open(kubeconfig, environment)?)?;
+        checker.cluster(&Cluster::open(kubeconfig, environment)?)?;
     }
     let mistakes = checker.end()?;
     if 0 < without_network {
@@ -104,9 +106,9 @@ impl Checker<'_> {
 
     /// Checks all networks of a cluster.
     #[cfg(feature = "kube")]
-    fn cluster(&mut self, cluster: &cluster::Cluster) -> anyhow::Result<()> {
-        let users = cluster.users()?;
-        cluster.definitions(&mut |item| {
+    fn cluster(&mut self, cluster: &Cluster) -> anyhow::Result<()> {
+        let users = cluster::Users::count(cluster)?;
+        cluster.list(&DEFINITIONS, &mut |item| {
             let found = networks(item.as_bytes(), "", &mut |found| {
                 let mut report = Report::new(&cluster.server, found.place, found.origin);
                 report.used_by = report.object().map(|object| users.of(&object));
@@ -115,6 +117,7 @@ impl Checker<'_> {
             if let Err(error) = found {
                 self.mistake(&cluster.server, error);
             }
+            Ok(())
         })
     }
 

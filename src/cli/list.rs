@@ -43,7 +43,7 @@ pub(super) fn list(
         return debts::print(&owed, args.output);
     }
     let store = located.store()?;
-    let stdout = std::io::BufWriter::new(output::stdout());
+    let stdout = output::buffered();
     let unreadable = match args.output {
         Format::Json => write_json(stdout, store.as_ref(), &filter, &owed)?,
         Format::Table => {

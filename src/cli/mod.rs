@@ -3,6 +3,8 @@
 
 mod args;
 mod census;
+#[cfg(feature = "kube")]
+mod cluster_lists;
 mod config_check;
 mod confirm;
 mod debts;
@@ -25,9 +27,15 @@ pub mod sweep;
 #[cfg(feature = "kube")]
 mod take_over;
 mod usage;
+#[cfg(feature = "kube")]
+mod validate_dual_stack;
 mod verify;
 
 use crate::environment::Environment;
+#[cfg(feature = "kube")]
+pub(crate) use args::DualStackArgs;
+#[cfg(feature = "kube")]
+use args::ValidateCommand;
 pub(crate) use args::{
     CheckArgs, Format, InitArgs, ListArgs, PlaceArgs, ReleaseArgs, RepairArgs, ShowArgs, StoreArgs,
     SweepArgs, TestArgs, UsageArgs, VerifyArgs, What,
@@ -107,6 +115,10 @@ fn carry_out(environment: &Environment, cli: &Cli) -> anyhow::Result<()> {
         Command::Store(StoreCommand::Forget(args)) => store_init::forget(args),
         Command::Store(StoreCommand::Test(args)) => store_probe::test(args),
         Command::Config(ConfigCommand::Check(args)) => config_check::check(environment, args),
+        #[cfg(feature = "kube")]
+        Command::Validate(ValidateCommand::DualStack(args)) => {
+            validate_dual_stack::validate(environment, args)
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut command(), "hereabouts", &mut script);

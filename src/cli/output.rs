@@ -34,6 +34,11 @@ fn not_written(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot write to stdout: {error}"))
 }
 
+/// Returns standard output for a command that prints many rows while it reads.
+pub(super) fn buffered() -> io::BufWriter<Stdout> {
+    io::BufWriter::new(stdout())
+}
+
 /// Prints data to stdout.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = stdout();

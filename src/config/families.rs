@@ -100,6 +100,16 @@ impl Families {
         }
     }
 
+    /// Returns whether an interface of the network should have both families. `has_both` says
+    /// whether there are ranges of both.
+    pub(super) fn wants_both(&self, has_both: bool) -> bool {
+        match (self.policy(), &self.listed) {
+            (Some(policy), _) => policy != Policy::Single,
+            (None, Some(listed)) => listed.value.len() == 2,
+            (None, None) => has_both,
+        }
+    }
+
     /// Selects the range sets, and brings them into the order of their families. Static addresses
     /// are given in any case, and count as addresses of their family. If there is a mistake, all
     /// sets stay as they are.

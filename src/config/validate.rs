@@ -81,6 +81,16 @@ impl Network {
         self.sets.iter().flat_map(|set| &set.ranges)
     }
 
+    /// Returns whether each interface in the network should have both families: because of its
+    /// policy, or of its ranges and static addresses. The policy of a pool is not known here.
+    #[must_use]
+    pub fn wants_both_families(&self) -> bool {
+        let of_ranges = self.ranges().map(|range| range.subnet.family());
+        let of_statics = self.statics.iter().map(|fixed| Family::of(fixed.address));
+        let found: HashSet<Family> = of_ranges.chain(of_statics).collect();
+        self.families.wants_both(found.len() == 2)
+    }
+
     /// Validates the configuration for an ADD with these `CNI_ARGS`.
     ///
     /// # Errors

@@ -133,6 +133,9 @@ mod take_over;
 mod tidy;
 /// Records of the previous version, with living pods.
 mod upgrade;
+/// `validate dual-stack` on a real API server.
+#[cfg(feature = "kube")]
+mod validate_dual_stack;
 /// The test vectors of the protocol, with the real executable.
 mod vectors;
 /// What is wrong with a store, and its repair.

@@ -30,11 +30,19 @@ pub(crate) struct Options {
     pub(crate) deploy: bool,
     /// The size at which etcd accepts no more writes.
     pub(crate) etcd_quota_bytes: Option<u64>,
+    /// The ranges of the addresses of services: one of each family for a dual-stack cluster.
+    pub(crate) service_cidrs: Option<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { through: Vec::new(), address: None, deploy: true, etcd_quota_bytes: None }
+        Self {
+            through: Vec::new(),
+            address: None,
+            deploy: true,
+            etcd_quota_bytes: None,
+            service_cidrs: None,
+        }
     }
 }
 
@@ -123,6 +131,7 @@ impl Cluster {
         let mut args = vec!["up", "--directory", directory.to_str().unwrap()];
         args.extend(options.address.iter().flat_map(|address| ["--address", address]));
         args.extend(quota.iter().flat_map(|quota| ["--etcd-quota-bytes", quota]));
+        args.extend(options.service_cidrs.iter().flat_map(|cidrs| ["--service-cidrs", cidrs]));
         args.extend((!options.deploy).then_some("--no-deploy"));
         succeeded(&mut script(&options.through, &args));
         Ok(Self { directory, through: options.through, keeper })
