@@ -31,6 +31,18 @@ impl Subnet {
         Self::new(address, length)
     }
 
+    /// Returns the smallest subnet that contains a range.
+    #[must_use]
+    pub fn around(range: &Range) -> Self {
+        let bits = range.family().bits();
+        let same = (range.first() ^ range.last()).leading_zeros();
+        // A number has 128 bits in both families.
+        let host_bits = u8::try_from(128_u32.saturating_sub(same)).unwrap_or(bits);
+        let address = range.first_address();
+        Self::new(address, bits.saturating_sub(host_bits))
+            .unwrap_or_else(|_| Self(IpNet::from(address)))
+    }
+
     /// Returns the family.
     #[must_use]
     pub const fn family(&self) -> Family {
@@ -86,7 +98,22 @@ impl std::fmt::Display for Subnet {
 
 #[cfg(test)]
 mod tests {
-    use super::Subnet;
+    use super::{Range, Subnet};
+
+    #[test]
+    fn the_smallest_subnet_around_a_range_holds_both_ends() {
+        let around = |first: &str, last: &str| {
+            let range = Range::new(first.parse().unwrap(), last.parse().unwrap()).unwrap();
+            Subnet::around(&range).to_string()
+        };
+        assert_eq!(around("10.0.0.7", "10.0.0.7"), "10.0.0.7/32");
+        assert_eq!(around("10.0.0.7", "10.0.0.8"), "10.0.0.0/28");
+        assert_eq!(around("10.0.0.0", "10.0.0.255"), "10.0.0.0/24");
+        assert_eq!(around("0.0.0.0", "255.255.255.255"), "0.0.0.0/0");
+        assert_eq!(around("fd00::1", "fd00::1"), "fd00::1/128");
+        assert_eq!(around("fd00::4:101", "fd00::4:110"), "fd00::4:100/123");
+        assert_eq!(around("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"), "::/0");
+    }
 
     #[test]
     fn host_bits_are_masked() {

@@ -26,6 +26,7 @@ Examples:
   hereabouts config check nad.yaml         check networks for mistakes
   hereabouts validate dual-stack --kubeconfig admin.conf
                                            check a cluster for IPv4 and IPv6
+  hereabouts pool convert pools.yaml       print the pools of other programs as ours
   hereabouts release 192.168.20.10         release one address
   hereabouts release --node worker-7       release all addresses of a dead node
   hereabouts sweep --dry-run               show what sweep would release on this node
@@ -176,6 +177,9 @@ pub(super) enum Command {
     #[cfg(feature = "kube")]
     #[command(subcommand)]
     Validate(ValidateCommand),
+    /// Convert the pools of other programs
+    #[command(subcommand)]
+    Pool(PoolCommand),
     /// Create and test file stores
     #[command(subcommand)]
     Store(StoreCommand),
@@ -249,6 +253,44 @@ pub(crate) struct DualStackArgs {
     /// Choose the output format
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(crate) output: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PoolCommand {
+    /// Print the pools of other programs as pools of hereabouts
+    ///
+    /// Reads pools and lists of pools, in YAML or JSON: InClusterIPPool and
+    /// GlobalInClusterIPPool of Cluster API, ClusterCIDRConfig of GKE on bare metal,
+    /// ClusterCIDR, IPPool and NodeSlicePool of Whereabouts, IPPool and CIDRPool of
+    /// NVIDIA, SpiderIPPool, IPPool of Calico, CiliumPodIPPool, CiliumLoadBalancerIPPool,
+    /// and IPAddressPool of MetalLB.
+    ///
+    /// The pools go to stdout. Each setting without a counterpart is named on stderr. So
+    /// is each object that is not converted. Held addresses are not converted: their pods
+    /// keep them, and a pool does not know about them.
+    ///
+    /// Exit status: 0 everything is converted, 1 something is not, 2 wrong usage or a file
+    /// that cannot be read.
+    Convert(ConvertArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConvertArgs {
+    /// Files and directories with pools; - reads stdin
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Choose the output format
+    #[arg(short, long, value_name = "FORMAT", default_value = "yaml")]
+    pub(crate) output: ManifestFormat,
+}
+
+/// How to print Kubernetes objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ManifestFormat {
+    /// One YAML document for each object
+    Yaml,
+    /// One JSON List
+    Json,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,7 +1,6 @@
 //! `config check`: prints what networks would allocate from, every mistake with its JSON path, and
 //! what is valid but suspicious.
 //!
-//! - `files`: the files to read
 //! - `cluster`: the pods of a cluster that use each network
 //! - `network`: checks one network
 //! - `case`: a valid network, for the notes
@@ -14,7 +13,6 @@
 mod case;
 #[cfg(feature = "kube")]
 mod cluster;
-mod files;
 mod flat_file;
 mod main_plugins;
 mod network;
@@ -24,12 +22,12 @@ mod together;
 
 #[cfg(feature = "kube")]
 use super::cluster_lists::{Cluster, DEFINITIONS};
+use super::input_files::{self, Input};
 use super::{CheckArgs, Format, UsageError, output};
 use crate::config::{ConfigError, Content, FlatFile, Origin, networks, no_network};
 use crate::environment::Environment;
 use crate::plugin::machine;
 use anyhow::bail;
-use files::Input;
 use report::Report;
 use serde_json::Value;
 use together::Together;
@@ -47,7 +45,7 @@ pub(super) fn check(environment: &Environment, args: &CheckArgs) -> anyhow::Resu
     let mut unreadable = Vec::new();
     let mut without_network = 0_usize;
     for path in &args.files {
-        files::each(path, &mut |input| match input {
+        input_files::each(path, &mut |input| match input {
             Input::File { name, last_name, bytes, is_named } => {
                 match checker.file(&name, &last_name, &bytes) {
                     Err(error) => checker.mistake(&name, error),

@@ -8,12 +8,14 @@ mod cluster_lists;
 mod config_check;
 mod confirm;
 mod debts;
+mod input_files;
 #[cfg(feature = "kube")]
 mod install;
 mod list;
 mod locate;
 mod networks;
 mod output;
+mod pool_convert;
 mod records;
 pub mod release;
 pub mod repair;
@@ -37,10 +39,10 @@ pub(crate) use args::DualStackArgs;
 #[cfg(feature = "kube")]
 use args::ValidateCommand;
 pub(crate) use args::{
-    CheckArgs, Format, InitArgs, ListArgs, PlaceArgs, ReleaseArgs, RepairArgs, ShowArgs, StoreArgs,
-    SweepArgs, TestArgs, UsageArgs, VerifyArgs, What,
+    CheckArgs, ConvertArgs, Format, InitArgs, ListArgs, PlaceArgs, ReleaseArgs, RepairArgs,
+    ShowArgs, StoreArgs, SweepArgs, TestArgs, UsageArgs, VerifyArgs, What,
 };
-use args::{Cli, Command, ConfigCommand, StoreCommand};
+use args::{Cli, Command, ConfigCommand, ManifestFormat, PoolCommand, StoreCommand};
 use clap::{CommandFactory, FromArgMatches};
 use std::ffi::OsString;
 #[cfg(feature = "kube")]
@@ -119,6 +121,7 @@ fn carry_out(environment: &Environment, cli: &Cli) -> anyhow::Result<()> {
         Command::Validate(ValidateCommand::DualStack(args)) => {
             validate_dual_stack::validate(environment, args)
         }
+        Command::Pool(PoolCommand::Convert(args)) => pool_convert::convert(args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut command(), "hereabouts", &mut script);

@@ -143,7 +143,7 @@ pub fn networks(
         is_flat_file: matches!(file_name, "hereabouts.conf" | "whereabouts.conf"),
     };
     let mut at = 0;
-    documents(bytes, &mut |document| {
+    each_document(bytes, &mut |document| {
         at += 1;
         let place = if at == 1 { String::new() } else { format!("document {at}: ") };
         walk.document(document, &place);
@@ -240,7 +240,7 @@ fn is_configuration(document: &Json) -> bool {
 /// Returns the only document of a file.
 pub(super) fn only(bytes: &[u8]) -> Result<Json, ConfigError> {
     let mut found = Vec::new();
-    documents(bytes, &mut |document| found.push(document))?;
+    each_document(bytes, &mut |document| found.push(document))?;
     let count = found.len();
     match found.pop() {
         Some(document) if count == 1 => Ok(document),
@@ -249,7 +249,10 @@ pub(super) fn only(bytes: &[u8]) -> Result<Json, ConfigError> {
 }
 
 /// Calls `each` for every document in a file.
-fn documents(bytes: &[u8], each: &mut dyn FnMut(Json)) -> Result<(), ConfigError> {
+///
+/// # Errors
+/// Fails if the text is neither YAML nor JSON.
+pub fn each_document(bytes: &[u8], each: &mut dyn FnMut(Json)) -> Result<(), ConfigError> {
     let text = text_of(bytes)?;
     if !text.trim_start().starts_with(['{', '[']) {
         return yaml(&text, each)

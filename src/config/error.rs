@@ -81,7 +81,7 @@ impl Mistakes {
     }
 
     /// Returns the parsed values of all items, or all mistakes among them.
-    pub(super) fn each<I, T, E: Into<Self>>(
+    pub(crate) fn each<I, T, E: Into<Self>>(
         items: impl IntoIterator<Item = I>,
         mut parse: impl FnMut(I) -> Result<T, E>,
     ) -> Result<Vec<T>, Self> {
@@ -91,7 +91,7 @@ impl Mistakes {
     }
 
     /// Returns a value if there are no mistakes.
-    pub(super) fn none_or<T>(self, value: T) -> Result<T, Self> {
+    pub(crate) fn none_or<T>(self, value: T) -> Result<T, Self> {
         if self.is_empty() { Ok(value) } else { Err(self) }
     }
 }

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 /// A value and its place.
 #[derive(Debug, Clone)]
-pub(super) struct Field<'a> {
+pub(crate) struct Field<'a> {
     /// JSON path, such as `ipam.ipRanges[1].range`, or `FILE: data_dir`.
     pub path: String,
     /// The value.
@@ -22,65 +22,65 @@ pub(super) struct Field<'a> {
 type Result<T> = std::result::Result<T, ConfigError>;
 
 impl<'a> Field<'a> {
-    pub(super) fn new(path: impl Into<String>, value: &'a Json) -> Self {
+    pub(crate) fn new(path: impl Into<String>, value: &'a Json) -> Self {
         Self { path: path.into(), value, is_shown: true }
     }
 
     /// Creates a field that errors must not show. Its file belongs to root, but someone else named
     /// it and sees the error.
-    pub(super) fn hidden(path: impl Into<String>, value: &'a Json) -> Self {
+    pub(crate) fn hidden(path: impl Into<String>, value: &'a Json) -> Self {
         Self { path: path.into(), value, is_shown: false }
     }
 
     /// Creates a field for a value inside this one.
-    pub(super) fn inner(&self, path: String, value: &'a Json) -> Self {
+    pub(crate) fn inner(&self, path: String, value: &'a Json) -> Self {
         Self { path, value, is_shown: self.is_shown }
     }
 
     /// Returns the name of a key inside this value, in the form that errors show.
-    pub(super) fn key(&self, name: &str) -> String {
+    pub(crate) fn key(&self, name: &str) -> String {
         if self.is_shown { shown(name) } else { "*".to_owned() }
     }
 
     /// Returns the value, or a part of it, in the form that errors show.
-    pub(super) fn excerpt(&self, value: &Json) -> String {
+    pub(crate) fn excerpt(&self, value: &Json) -> String {
         if self.is_shown { value.excerpt() } else { value.kind().to_owned() }
     }
 
     /// Returns the value of a key of this object, or `None` if it is missing, `null` or `""`.
-    pub(super) fn find(&self, key: &str) -> Option<Self> {
+    pub(crate) fn find(&self, key: &str) -> Option<Self> {
         let value = self.value.find_in_any_case(key)?;
         (value.as_str() != Some("")).then(|| self.inner(self.path_of(key), value))
     }
 
     /// Returns the path of a key inside this value.
-    pub(super) fn path_of(&self, key: &str) -> String {
+    pub(crate) fn path_of(&self, key: &str) -> String {
         // A file name and a key have dots of their own.
         let separator =
             if self.path.starts_with('/') && !self.path.contains(": ") { ": " } else { "." };
         format!("{}{separator}{key}", self.path)
     }
 
-    pub(super) fn wrong(&self, expected: &str) -> ConfigError {
+    pub(crate) fn wrong(&self, expected: &str) -> ConfigError {
         let found = self.excerpt(self.value);
         ConfigError::meaning(&self.path, format!("{expected}, found {found}"))
     }
 
     /// Returns the error of a key that does not fit another key, whatever its value is.
-    pub(super) fn clashes(&self, expected: &str) -> ConfigError {
+    pub(crate) fn clashes(&self, expected: &str) -> ConfigError {
         ConfigError::meaning(&self.path, expected)
     }
 
     /// Returns the error of an object without a key.
-    pub(super) fn lacks(&self, key: &str) -> ConfigError {
+    pub(crate) fn lacks(&self, key: &str) -> ConfigError {
         ConfigError::meaning(&self.path, format!("expected the key {key}, found none"))
     }
 
-    pub(super) fn text(&self) -> Result<&'a str> {
+    pub(crate) fn text(&self) -> Result<&'a str> {
         self.value.as_str().ok_or_else(|| self.wrong("expected a string"))
     }
 
-    pub(super) fn boolean(&self) -> Result<bool> {
+    pub(crate) fn boolean(&self) -> Result<bool> {
         match self.value {
             Json::Bool(value) => Ok(*value),
             _ => Err(self.wrong("expected true or false")),
@@ -88,7 +88,7 @@ impl<'a> Field<'a> {
     }
 
     /// Returns an unsigned number, as the CNI specification defines them for routes.
-    pub(super) fn unsigned(&self) -> Result<u32> {
+    pub(crate) fn unsigned(&self) -> Result<u32> {
         let Json::Number(number) = self.value else {
             return Err(self.wrong("expected a number from 0 to 4294967295"));
         };
@@ -100,7 +100,7 @@ impl<'a> Field<'a> {
 
     /// Returns the items of a list, one by one. All their paths together could take many times the
     /// memory of the list.
-    pub(super) fn list(&self) -> Result<impl ExactSizeIterator<Item = Self> + use<'a, '_>> {
+    pub(crate) fn list(&self) -> Result<impl ExactSizeIterator<Item = Self> + use<'a, '_>> {
         let Json::Array(items) = self.value else {
             return Err(self.wrong("expected a list"));
         };
@@ -110,18 +110,18 @@ impl<'a> Field<'a> {
             .map(|(at, item)| self.inner(format!("{}[{at}]", self.path), item)))
     }
 
-    pub(super) fn object(&self) -> Result<&Self> {
+    pub(crate) fn object(&self) -> Result<&Self> {
         match self.value {
             Json::Object(_) => Ok(self),
             _ => Err(self.wrong("expected an object")),
         }
     }
 
-    pub(super) fn texts(&self) -> Result<Vec<String>> {
+    pub(crate) fn texts(&self) -> Result<Vec<String>> {
         self.list()?.map(|item| item.text().map(str::to_owned)).collect()
     }
 
-    pub(super) fn parsed<T>(
+    pub(crate) fn parsed<T>(
         &self,
         parse: impl Fn(&str) -> std::result::Result<T, AddrError>,
     ) -> Result<T> {
@@ -135,12 +135,12 @@ impl<'a> Field<'a> {
         }
     }
 
-    pub(super) fn address(&self) -> Result<IpAddr> {
+    pub(crate) fn address(&self) -> Result<IpAddr> {
         self.parsed(parse_address)
     }
 
     /// Parses a CIDR. A bare address becomes a subnet of that one address.
-    pub(super) fn block(&self) -> Result<Subnet> {
+    pub(crate) fn block(&self) -> Result<Subnet> {
         self.parsed(|text| {
             if text.contains('/') {
                 return Subnet::parse(text);

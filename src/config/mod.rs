@@ -59,12 +59,14 @@ pub use args::CniArgs;
 pub use deadlines::Deadlines;
 pub use dns::{Dns, ResolvConf};
 pub use documents::{
-    Chain, Content, Found, IpamPlugin, Origin, networks, no_network, plugin_configurations,
+    Chain, Content, Found, IpamPlugin, Origin, each_document, networks, no_network,
+    plugin_configurations,
 };
 pub use duration::parse_duration;
 pub use elsewhere::Probe;
 pub use error::{ConfigError, Mistakes, Problem};
 pub use families::Families;
+pub(crate) use field::Field;
 pub use gateway::fits as gateway_fits;
 pub use ignored::{Ignored, ignored};
 pub use keys::{KEYS, Key};

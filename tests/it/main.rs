@@ -105,6 +105,8 @@ mod outputs;
 /// Real host-local and Whereabouts beside hereabouts.
 #[cfg(feature = "kube")]
 mod peers;
+/// The pools of other programs, printed as ours.
+mod pool_convert;
 /// Named pools of addresses that networks share.
 mod pools;
 /// Power loss after any step, on a disk with a cache.

@@ -1,6 +1,7 @@
-//! The files that `config check` reads: files, standard input, and the files of directories.
+//! The files that `config check` and `pool convert` read: files, standard input, and the files of
+//! directories.
 
-use crate::cli::locate;
+use super::locate;
 use crate::small_file::{error_text, read_within};
 use std::path::{Path, PathBuf};
 
@@ -16,7 +17,7 @@ const MOST: usize = 100_000;
 /// The maximum number of directories inside one another.
 const DEEPEST: usize = 32;
 
-/// Something to check.
+/// Something to read.
 pub(super) enum Input {
     /// The content of a file.
     File {
@@ -33,10 +34,10 @@ pub(super) enum Input {
     Unreadable(String),
 }
 
-/// Calls `check` for a file, or for each file in a directory, in the order of their names.
-pub(super) fn each(path: &Path, check: &mut dyn FnMut(Input)) {
+/// Calls `read` for a file, or for each file in a directory, in the order of their names.
+pub(super) fn each(path: &Path, read: &mut dyn FnMut(Input)) {
     if path == Path::new("-") {
-        return check(match locate::read_stdin(LARGEST) {
+        return read(match locate::read_stdin(LARGEST) {
             Ok(bytes) => Input::File {
                 name: "stdin".to_owned(),
                 last_name: String::new(),
@@ -47,16 +48,16 @@ pub(super) fn each(path: &Path, check: &mut dyn FnMut(Input)) {
         });
     }
     if !path.is_dir() {
-        return file(path, true, check);
+        return file(path, true, read);
     }
     let mut left = MOST;
-    directory(path, DEEPEST, &mut left, check);
+    directory(path, DEEPEST, &mut left, read);
 }
 
-fn file(path: &Path, is_named: bool, check: &mut dyn FnMut(Input)) {
+fn file(path: &Path, is_named: bool, read: &mut dyn FnMut(Input)) {
     let name = path.display().to_string();
     let last_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    check(match read_within(path, LARGEST) {
+    read(match read_within(path, LARGEST) {
         Ok(bytes) => Input::File { name, last_name, bytes, is_named },
         Err(error) => Input::Unreadable(format!("cannot read {name}: {}", error_text(&error))),
     });
@@ -64,15 +65,15 @@ fn file(path: &Path, is_named: bool, check: &mut dyn FnMut(Input)) {
 
 /// Reads the files of a directory and of the directories in it. Skips hidden ones, and does not
 /// follow links to directories: they may lead in a circle.
-fn directory(path: &Path, deeper: usize, left: &mut usize, check: &mut dyn FnMut(Input)) {
+fn directory(path: &Path, deeper: usize, left: &mut usize, read: &mut dyn FnMut(Input)) {
     let cannot =
         |reason: &str| Input::Unreadable(format!("cannot read {}: {reason}", path.display()));
     if deeper == 0 {
-        return check(cannot(&format!("it is more than {DEEPEST} directories deep")));
+        return read(cannot(&format!("it is more than {DEEPEST} directories deep")));
     }
     let entries = match std::fs::read_dir(path) {
         Ok(entries) => entries,
-        Err(error) => return check(cannot(&error_text(&error))),
+        Err(error) => return read(cannot(&error_text(&error))),
     };
     let mut found: Vec<PathBuf> = Vec::new();
     for entry in entries {
@@ -83,8 +84,8 @@ fn directory(path: &Path, deeper: usize, left: &mut usize, check: &mut dyn FnMut
                     found.push(entry.path());
                 }
             }
-            (Err(error), _) => return check(cannot(&error_text(&error))),
-            (Ok(_), None) => return check(cannot(&format!("it has more than {MOST} entries"))),
+            (Err(error), _) => return read(cannot(&error_text(&error))),
+            (Ok(_), None) => return read(cannot(&format!("it has more than {MOST} entries"))),
         }
     }
     found.sort();
@@ -92,10 +93,10 @@ fn directory(path: &Path, deeper: usize, left: &mut usize, check: &mut dyn FnMut
         let is_link = path.is_symlink();
         if path.is_dir() {
             if !is_link {
-                directory(&path, deeper - 1, left, check);
+                directory(&path, deeper - 1, left, read);
             }
         } else if path.extension().is_some_and(|end| ENDS.iter().any(|known| end == *known)) {
-            file(&path, false, check);
+            file(&path, false, read);
         }
     }
 }
