@@ -130,6 +130,14 @@ impl Json {
         Some(entries.remove(at).1).filter(|value| *value != Self::Null)
     }
 
+    /// Sets the value of a key of an object, in whatever case it is written there.
+    pub fn set(&mut self, key: &str, value: Self) {
+        if let Self::Object(entries) = self {
+            entries.retain(|(name, _)| !name.eq_ignore_ascii_case(key));
+            entries.push((key.to_owned(), value));
+        }
+    }
+
     /// Returns whether this is an object that has `key`, even with a `null` value.
     #[must_use]
     pub fn has(&self, key: &str) -> bool {

@@ -1,10 +1,16 @@
 //! The command line as clap reads it: commands, options and the text of their help. tests/data/help
 //! has all of it.
+//!
+//! - `pool`: the commands `hereabouts pool`
+
+mod pool;
 
 #[cfg(feature = "kube")]
 use super::install;
 use super::selectors;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+pub(super) use pool::PoolCommand;
+pub(crate) use pool::{ConvertArgs, ManifestFormat};
 use std::path::PathBuf;
 
 const ABOUT: &str = "Give each pod an IP address that no other pod in the cluster has";
@@ -23,6 +29,7 @@ Examples:
   hereabouts list --pod default/web-0      list the addresses of one pod
   hereabouts show 192.168.20.10            show the record of an address
   hereabouts usage net-attach-def.yaml     show how full its ranges are
+  hereabouts explain --network nad.yaml    show what a pod would get, and why
   hereabouts config check nad.yaml         check networks for mistakes
   hereabouts validate dual-stack --kubeconfig admin.conf
                                            check a cluster for IPv4 and IPv6
@@ -97,12 +104,25 @@ pub(super) enum Command {
     /// delays a pod. -o json prints one list, written while the store is read.
     List(ListArgs),
     /// Show the record of an address
+    ///
+    /// Also shows which pools of a file store contain the address. With --network or
+    /// --pool it also shows for whom the address is reserved, and whether it is
+    /// draining: its holder keeps it, and nobody gets it afterwards.
     Show(ShowArgs),
-    /// Show how full the ranges of a configuration are
+    /// Show how full the ranges of a configuration or of pools are
     ///
     /// Counts the held, free and excluded addresses of each range. Gateways count
     /// as excluded.
     Usage(UsageArgs),
+    /// Explain which address a pod would get now, and why
+    ///
+    /// Carries out an ADD that changes nothing, on this node and its store: the flat
+    /// file, the pools that are passed over, reservations, requests, what is excluded,
+    /// and the result. Other hosts are not asked whether they use an address (probe).
+    ///
+    /// Exit status: 0 an ADD would succeed, 1 it would fail, with the error that it
+    /// would answer, 2 wrong usage.
+    Explain(ExplainArgs),
     /// Release addresses by hand
     ///
     /// Use it if the holder of an address is gone and no DEL has released the address.
@@ -194,14 +214,17 @@ pub(super) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Show what networks would allocate from, and every mistake in them
+    /// Show what networks and pools would give, and every mistake in them
     ///
-    /// Reads NetworkAttachmentDefinitions, the networks of the SR-IOV, NVIDIA and
-    /// OpenShift network operators, OpenShift Templates, lists of these, multus.conf,
-    /// plugin lists (conflist), plugin configurations, ipam objects and flat files, in
-    /// YAML or JSON. Of a directory it reads the files *.yaml, *.yml, *.json, *.conf
-    /// and *.conflist. With --kubeconfig it reads all NetworkAttachmentDefinitions of
-    /// a cluster, and counts the pods that use them.
+    /// Reads NetworkAttachmentDefinitions, pools, the networks of the SR-IOV, NVIDIA
+    /// and OpenShift network operators, OpenShift Templates, lists of these,
+    /// multus.conf, plugin lists (conflist), plugin configurations, ipam objects and
+    /// flat files, in YAML or JSON. Of a directory it reads the files *.yaml, *.yml,
+    /// *.json, *.conf and *.conflist. With --kubeconfig it reads all
+    /// NetworkAttachmentDefinitions of a cluster, and counts the pods that use them.
+    ///
+    /// A network that names a pool is checked as the pool serves it. The pool is taken
+    /// from the files of the check, otherwise from where the plugin would find it.
     ///
     /// Each mistake is reported with its JSON path. Settings that are valid but
     /// suspicious are notes, and so is what the main plugin beside ipam will do with
@@ -214,7 +237,7 @@ pub(super) enum ConfigCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// Files and directories with networks; - reads stdin
+    /// Files and directories with networks and pools; - reads stdin
     #[cfg_attr(feature = "kube", arg(value_name = "FILE", required_unless_present = "kubeconfig"))]
     #[cfg_attr(not(feature = "kube"), arg(value_name = "FILE", required = true))]
     pub(crate) files: Vec<PathBuf>,
@@ -253,44 +276,6 @@ pub(crate) struct DualStackArgs {
     /// Choose the output format
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(crate) output: Format,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum PoolCommand {
-    /// Print the pools of other programs as pools of hereabouts
-    ///
-    /// Reads pools and lists of pools, in YAML or JSON: InClusterIPPool and
-    /// GlobalInClusterIPPool of Cluster API, ClusterCIDRConfig of GKE on bare metal,
-    /// ClusterCIDR, IPPool and NodeSlicePool of Whereabouts, IPPool and CIDRPool of
-    /// NVIDIA, SpiderIPPool, IPPool of Calico, CiliumPodIPPool, CiliumLoadBalancerIPPool,
-    /// and IPAddressPool of MetalLB.
-    ///
-    /// The pools go to stdout. Each setting without a counterpart is named on stderr. So
-    /// is each object that is not converted. Held addresses are not converted: their pods
-    /// keep them, and a pool does not know about them.
-    ///
-    /// Exit status: 0 everything is converted, 1 something is not, 2 wrong usage or a file
-    /// that cannot be read.
-    Convert(ConvertArgs),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ConvertArgs {
-    /// Files and directories with pools; - reads stdin
-    #[arg(value_name = "FILE", required = true)]
-    pub(crate) files: Vec<PathBuf>,
-    /// Choose the output format
-    #[arg(short, long, value_name = "FORMAT", default_value = "yaml")]
-    pub(crate) output: ManifestFormat,
-}
-
-/// How to print Kubernetes objects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ManifestFormat {
-    /// One YAML document for each object
-    Yaml,
-    /// One JSON List
-    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -388,6 +373,9 @@ pub(crate) struct ListArgs {
     /// List only addresses of this pod
     #[arg(long, value_name = "NAMESPACE/NAME")]
     pub(crate) pod: Option<String>,
+    /// List only addresses of this pool, in the scope of the pool; may be repeated
+    #[arg(long, value_name = "NAME", conflicts_with = "debts")]
+    pub(crate) pool: Vec<String>,
     /// List only the debts of this node: DELs that failed and are not completed yet
     #[arg(long)]
     pub(crate) debts: bool,
@@ -406,9 +394,14 @@ pub(crate) struct ShowArgs {
     /// The address, without a prefix length
     #[arg(value_parser = selectors::parse_address)]
     pub(crate) address: std::net::IpAddr,
-    /// Also show for whom the networks of this file reserve the address; - reads stdin
+    /// Also show for whom the networks of this file reserve the address, and whether they still
+    /// give it; - reads stdin
     #[arg(long, value_name = "FILE")]
     pub(crate) network: Option<PathBuf>,
+    /// Also show for whom this pool reserves the address, and whether it still gives it; may be
+    /// repeated
+    #[arg(long, value_name = "NAME")]
+    pub(crate) pool: Vec<String>,
     /// Choose the output format
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(crate) output: Format,
@@ -419,13 +412,41 @@ pub(crate) struct ShowArgs {
 #[derive(Debug, Args)]
 pub(crate) struct UsageArgs {
     /// A NetworkAttachmentDefinition, conflist or plugin configuration; - reads stdin
-    #[arg(value_name = "FILE")]
-    pub(crate) file: PathBuf,
+    #[arg(value_name = "FILE", required_unless_present = "pool")]
+    pub(crate) file: Option<PathBuf>,
+    /// Show the ranges of this pool of the store; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub(crate) pool: Vec<String>,
     /// Choose the output format
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(crate) output: Format,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The NetworkAttachmentDefinition, conflist or plugin configuration; - reads stdin
+    #[arg(long, value_name = "FILE")]
+    pub(crate) network: PathBuf,
+    /// Explain for this pod
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub(crate) pod: Option<String>,
+    /// Explain for this interface of the pod
+    #[arg(long, value_name = "NAME", default_value = "net1")]
+    pub(crate) interface: String,
+    /// Explain for a pod that requests this address
+    #[arg(long, value_name = "ADDRESS", value_parser = selectors::parse_address)]
+    pub(crate) ip: Option<std::net::IpAddr>,
+    /// Explain for another node, with the flat file of this one
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node: Option<String>,
+    /// Explain for a node with these labels
+    #[arg(long, value_name = "KEY=VALUE,...", value_delimiter = ',', value_parser = selectors::parse_label)]
+    pub(crate) node_labels: Option<Vec<(String, String)>>,
+    /// Choose the output format
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: Format,
 }
 
 /// What to release: exactly one of these, or all of --node.

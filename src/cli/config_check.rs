@@ -3,31 +3,44 @@
 //!
 //! - `cluster`: the pods of a cluster that use each network
 //! - `network`: checks one network
+//! - `pool`: checks one pool
+//! - `known_pools`: finds the pools that networks name
 //! - `case`: a valid network, for the notes
 //! - `flat_file`: checks a flat file
 //! - `notes`: what is valid but suspicious in a network alone
 //! - `main_plugins`: what the main plugin will do with the answer
-//! - `together`: what concerns several networks
-//! - `report`: what was found about one network, as text and as JSON
+//! - `together`: what concerns several networks and pools
+//! - `party`: the networks and pools that a note is about
+//! - `reserved`: reservations that another network or pool does not know
+//! - `overlaps`: addresses that a pool and another pool or network have
+//! - `outline`: what a network allocates from, as text and as JSON
+//! - `report`: what was found about one network or pool, as text and as JSON
 
 mod case;
 #[cfg(feature = "kube")]
 mod cluster;
 mod flat_file;
+mod known_pools;
 mod main_plugins;
 mod network;
 mod notes;
+mod outline;
+mod overlaps;
+mod party;
+mod pool;
 mod report;
+mod reserved;
 mod together;
 
 #[cfg(feature = "kube")]
 use super::cluster_lists::{Cluster, DEFINITIONS};
-use super::input_files::{self, Input};
+use super::input_files::{self, Input, Stdin};
 use super::{CheckArgs, Format, UsageError, output};
 use crate::config::{ConfigError, Content, FlatFile, Origin, networks, no_network};
 use crate::environment::Environment;
 use crate::plugin::machine;
 use anyhow::bail;
+use known_pools::KnownPools;
 use report::Report;
 use serde_json::Value;
 use together::Together;
@@ -39,13 +52,23 @@ pub(super) fn check(environment: &Environment, args: &CheckArgs) -> anyhow::Resu
         environment,
         flat: flat.as_ref(),
         printer: Printer { format: args.output, values: Vec::new(), failed: None },
+        known: KnownPools::default(),
         mistakes: 0,
         together: Together::default(),
     };
+    let stdin = Stdin::default();
+    // A network may come before the pool that it names.
+    for path in &args.files {
+        input_files::each(path, &stdin, &mut |input| {
+            if let Input::File { name, bytes, .. } = input {
+                checker.known.add(&name, &bytes);
+            }
+        });
+    }
     let mut unreadable = Vec::new();
     let mut without_network = 0_usize;
     for path in &args.files {
-        input_files::each(path, &mut |input| match input {
+        input_files::each(path, &stdin, &mut |input| match input {
             Input::File { name, last_name, bytes, is_named } => {
                 match checker.file(&name, &last_name, &bytes) {
                     Err(error) => checker.mistake(&name, error),
@@ -83,6 +106,8 @@ struct Checker<'c> {
     /// The flat file of this machine.
     flat: Option<&'c FlatFile>,
     printer: Printer,
+    /// The pools in the files of the check.
+    known: KnownPools,
     mistakes: usize,
     together: Together,
 }
@@ -122,8 +147,11 @@ impl Checker<'_> {
     fn found(&mut self, mut report: Report, bytes: &[u8], content: Content) {
         match content {
             Content::Plugin { configuration, chain } => {
-                network::examine(&mut report, &configuration, &chain, self.flat, self.environment);
+                let (flat, known) = (self.flat, &self.known);
+                let environment = self.environment;
+                network::examine(&mut report, &configuration, &chain, flat, known, environment);
             }
+            Content::Pool(document) => pool::examine(&mut report, &document, &self.known),
             Content::FlatFile(content) => {
                 flat_file::examine(&mut report, bytes, &content, self.environment);
             }
@@ -165,24 +193,14 @@ impl Printer {
         }
     }
 
-    fn end(self, together: &Together) -> anyhow::Result<()> {
+    fn end(mut self, together: &Together) -> anyhow::Result<()> {
         if let Some(error) = self.failed {
             return Err(error);
         }
         if self.format == Format::Table {
             return output::print(&together.text());
         }
-        let unbound = together.unbound();
-        let complete = |mut value: Value| {
-            let name = value["name"].as_str();
-            let unbound = name.and_then(|name| unbound.get(name)).cloned();
-            let name = name.filter(|_| value["nameIsOwn"] == false);
-            let one = name.and_then(|name| together.note_on(name));
-            if let Some(notes) = value["notes"].as_array_mut() {
-                notes.extend([one, unbound].into_iter().flatten().map(Value::from));
-            }
-            value
-        };
-        output::print_json(&Value::Array(self.values.into_iter().map(complete).collect()))
+        together.complete(&mut self.values);
+        output::print_json(&Value::Array(self.values))
     }
 }

@@ -3,7 +3,9 @@
 
 use super::locate;
 use crate::small_file::{error_text, read_within};
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// The largest file, in bytes. The networks of a large cluster in one file have some megabytes.
 const LARGEST: u64 = 16 * 1024 * 1024;
@@ -26,7 +28,7 @@ pub(super) enum Input {
         /// The last part of the name.
         last_name: String,
         /// The content.
-        bytes: Vec<u8>,
+        bytes: Rc<Vec<u8>>,
         /// Whether the operator named the file itself, and not its directory.
         is_named: bool,
     },
@@ -34,18 +36,30 @@ pub(super) enum Input {
     Unreadable(String),
 }
 
-/// Calls `read` for a file, or for each file in a directory, in the order of their names.
-pub(super) fn each(path: &Path, read: &mut dyn FnMut(Input)) {
-    if path == Path::new("-") {
-        return read(match locate::read_stdin(LARGEST) {
+/// Standard input. It is read once, and may be asked for several times.
+#[derive(Default)]
+pub(super) struct Stdin(OnceCell<Result<Rc<Vec<u8>>, String>>);
+
+impl Stdin {
+    fn input(&self) -> Input {
+        let read =
+            || locate::read_stdin(LARGEST).map(Rc::new).map_err(|error| format!("{error:#}"));
+        match self.0.get_or_init(read).clone() {
             Ok(bytes) => Input::File {
                 name: "stdin".to_owned(),
                 last_name: String::new(),
                 bytes,
                 is_named: true,
             },
-            Err(error) => Input::Unreadable(format!("{error:#}")),
-        });
+            Err(reason) => Input::Unreadable(reason),
+        }
+    }
+}
+
+/// Calls `read` for a file, or for each file in a directory, in the order of their names.
+pub(super) fn each(path: &Path, stdin: &Stdin, read: &mut dyn FnMut(Input)) {
+    if path == Path::new("-") {
+        return read(stdin.input());
     }
     if !path.is_dir() {
         return file(path, true, read);
@@ -58,7 +72,7 @@ fn file(path: &Path, is_named: bool, read: &mut dyn FnMut(Input)) {
     let name = path.display().to_string();
     let last_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     read(match read_within(path, LARGEST) {
-        Ok(bytes) => Input::File { name, last_name, bytes, is_named },
+        Ok(bytes) => Input::File { name, last_name, bytes: Rc::new(bytes), is_named },
         Err(error) => Input::Unreadable(format!("cannot read {name}: {}", error_text(&error))),
     });
 }

@@ -2,10 +2,12 @@
 //! rows are sorted; many rows are printed while they are read.
 
 use super::output::{self, Columns};
-use super::{Format, ListArgs, StoreArgs, debts, locate, records, selectors, set_aside};
+use super::{Format, ListArgs, StoreArgs, debts, locate, pools, records, selectors, set_aside};
+use crate::config::Pool;
 use crate::environment::Environment;
 use crate::ipam::{Allocation, Scope};
 use crate::plugin::debts::Debt;
+use crate::plugin::set_aside::Aside;
 use crate::store::{Filter, Store};
 use std::io::Write;
 use std::net::IpAddr;
@@ -25,14 +27,22 @@ pub(super) fn list(
     store: &StoreArgs,
     args: &ListArgs,
 ) -> anyhow::Result<()> {
-    let filter = Filter {
+    let mut filter = Filter {
         node: args.node.as_deref().map(selectors::parse_node).transpose()?,
         network: args.network.as_deref().map(selectors::parse_network).transpose()?,
         pod: args.pod.as_deref().map(selectors::parse_pod).transpose()?,
         ..Filter::default()
     };
     let located = locate::locate(environment, store)?;
-    let asides = set_aside::matching(&located, &filter);
+    let pools = pools::named(&located, &args.pool)?;
+    if let [pool] = pools.as_slice() {
+        filter.scope = Some(pool.scope.clone());
+    }
+    let mut asides = set_aside::matching(&located, &filter);
+    let has = |pool: &Pool, aside: &Aside| {
+        pool.scope == aside.scope && pools::contains(pool, aside.address)
+    };
+    asides.retain(|aside| pools.is_empty() || pools.iter().any(|pool| has(pool, aside)));
     if args.set_aside {
         return set_aside::print(&asides, args.output);
     }
@@ -44,19 +54,21 @@ pub(super) fn list(
     }
     let store = located.store()?;
     let stdout = output::buffered();
+    let selected = Selected { filter, pools };
     let unreadable = match args.output {
-        Format::Json => write_json(stdout, store.as_ref(), &filter, &owed)?,
+        Format::Json => write_json(stdout, store.as_ref(), &selected, &owed)?,
         Format::Table => {
             let mut rows = Rows::new(stdout, SORTED);
-            let unreadable =
-                records::each(store.as_ref(), &filter, &mut |allocation| rows.add(&allocation))?;
+            let unreadable = selected.each(store.as_ref(), &mut |found| rows.add(&found))?;
             let is_filtered = args.node.is_some() || args.network.is_some() || args.pod.is_some();
+            let is_filtered = is_filtered || !args.pool.is_empty();
             rows.end(match unreadable {
                 0 if is_filtered => "no address matches",
                 0 => "no address is held",
                 _ => "no address is readable",
             })?;
-            if !owed.is_empty() {
+            // The address of a debt is not known here.
+            if !owed.is_empty() && args.pool.is_empty() {
                 output::print("\n")?;
                 debts::print(&owed, args.output)?;
             }
@@ -70,15 +82,39 @@ pub(super) fn list(
     Ok(())
 }
 
+/// What is listed.
+struct Selected {
+    filter: Filter,
+    /// Only addresses of these pools. If there is none, all addresses.
+    pools: Vec<Pool>,
+}
+
+impl Selected {
+    /// Visits the selected records. See [`records::each`].
+    fn each(
+        &self,
+        store: &dyn Store,
+        visit: &mut dyn FnMut(Allocation) -> anyhow::Result<()>,
+    ) -> anyhow::Result<usize> {
+        records::each(store, &self.filter, &mut |allocation| {
+            let has = |pool: &Pool| pools::has(pool, &allocation);
+            match self.pools.is_empty() || self.pools.iter().any(has) {
+                true => visit(allocation),
+                false => Ok(()),
+            }
+        })
+    }
+}
+
 /// Writes one JSON document while the store is read. Nothing is written if the read cannot begin.
 fn write_json(
     mut out: impl Write,
     store: &dyn Store,
-    filter: &Filter,
+    selected: &Selected,
     owed: &[Debt],
 ) -> anyhow::Result<usize> {
     let mut first = true;
-    let unreadable = records::each(store, filter, &mut |allocation| {
+    let unreadable = selected.each(store, &mut |allocation| {
         out.write_all(if first { b"[\n  " } else { b",\n  " })?;
         first = false;
         // Converted to an output error, so that a reader that stops reading is not a failure.

@@ -25,6 +25,8 @@ const MOST_BYTES: u64 = 4 * 1024 * 1024;
 /// A store, and what is known about this node.
 pub(super) struct Located<'l> {
     settings: Settings,
+    /// The flat file, if it is about this store. The pools of the store may be beside it.
+    pub(super) flat: Option<FlatFile>,
     environment: &'l Environment,
     /// The name of the store: a directory, or the URL of an API server.
     pub(super) name: String,
@@ -103,6 +105,11 @@ impl Located<'_> {
         Place::of(&self.settings.store)
     }
 
+    /// Returns all settings.
+    pub(super) const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// Returns the settings of the store.
     pub(super) fn store_settings(&self) -> &StoreSettings {
         &self.settings.store
@@ -159,14 +166,8 @@ pub(super) fn locate<'l>(
         let mut settings = Settings::parse(&Merged::new(&nothing, None)?, false)?;
         settings.store.kind = StoreKind::Kubernetes { kubeconfig: std::path::absolute(path)? };
         let name = called(&settings, environment)?;
-        return Ok(Located {
-            settings,
-            environment,
-            name,
-            node: None,
-            by_kubeconfig: true,
-            machine,
-        });
+        let (flat, node, by_kubeconfig) = (None, None, true);
+        return Ok(Located { settings, flat, environment, name, node, by_kubeconfig, machine });
     }
     let source = match &args.config {
         Some(path) => read_config(environment, path)?,
@@ -183,15 +184,16 @@ pub(super) fn locate<'l>(
         if !settings.store.named && !settings.store.data_dir.join("format").exists() {
             say_how_to_name_one();
         }
-        let node = node_of(&settings);
-        return Ok(Located { settings, environment, name, node, by_kubeconfig: false, machine });
+        let (node, flat, by_kubeconfig) = (node_of(&settings), source.flat, false);
+        return Ok(Located { settings, flat, environment, name, node, by_kubeconfig, machine });
     };
     // A mistake in the configuration does not prevent the use of a directory that is given.
     let known = parsed.is_ok();
     let mut settings = parsed.or_else(|_| Settings::parse(&Merged::new(&nothing, None)?, false))?;
     settings.store.kind = StoreKind::File;
     let directory = std::path::absolute(directory)?;
-    if settings.store.data_dir != directory {
+    let is_other = settings.store.data_dir != directory;
+    if is_other {
         (settings.store.id, settings.store.by_flat_file) = (None, false);
     }
     settings.store.data_dir = directory;
@@ -205,7 +207,8 @@ pub(super) fn locate<'l>(
         bail!("there is no store at {name}");
     }
     let node = known.then(|| node_of(&settings)).flatten();
-    Ok(Located { settings, environment, name, node, by_kubeconfig: false, machine })
+    let flat = source.flat.filter(|_| !is_other);
+    Ok(Located { settings, flat, environment, name, node, by_kubeconfig: false, machine })
 }
 
 /// Returns the name of the store, and prints it.

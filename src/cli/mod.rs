@@ -8,6 +8,7 @@ mod cluster_lists;
 mod config_check;
 mod confirm;
 mod debts;
+mod explain;
 mod input_files;
 #[cfg(feature = "kube")]
 mod install;
@@ -16,6 +17,7 @@ mod locate;
 mod networks;
 mod output;
 mod pool_convert;
+mod pools;
 mod records;
 pub mod release;
 pub mod repair;
@@ -39,8 +41,8 @@ pub(crate) use args::DualStackArgs;
 #[cfg(feature = "kube")]
 use args::ValidateCommand;
 pub(crate) use args::{
-    CheckArgs, ConvertArgs, Format, InitArgs, ListArgs, PlaceArgs, ReleaseArgs, RepairArgs,
-    ShowArgs, StoreArgs, SweepArgs, TestArgs, UsageArgs, VerifyArgs, What,
+    CheckArgs, ConvertArgs, ExplainArgs, Format, InitArgs, ListArgs, PlaceArgs, ReleaseArgs,
+    RepairArgs, ShowArgs, StoreArgs, SweepArgs, TestArgs, UsageArgs, VerifyArgs, What,
 };
 use args::{Cli, Command, ConfigCommand, ManifestFormat, PoolCommand, StoreCommand};
 use clap::{CommandFactory, FromArgMatches};
@@ -104,6 +106,7 @@ fn carry_out(environment: &Environment, cli: &Cli) -> anyhow::Result<()> {
     match &cli.command {
         Command::List(args) => list::list(environment, &args.store, args),
         Command::Show(args) => show::show(environment, &args.store, args),
+        Command::Explain(args) => explain::explain(environment, args),
         Command::Usage(args) => usage::usage(environment, &args.store, args),
         Command::Release(args) => release::release(environment, &args.store, args),
         Command::Sweep(args) => sweep::sweep(environment, &args.store, args),

@@ -1,25 +1,33 @@
-//! The networks of a file that the operator names, with this node's flat file merged into them, for
-//! `usage` and `show`.
+//! The networks of a file that the operator names, with this node's flat file merged into them, and
+//! the pools that the operator names, for `usage` and `show`.
 
-use super::locate;
-use crate::config::{CniArgs, ConfigError, FlatFile, Merged, Network, Settings};
+use super::locate::{self, Located};
+use super::pools;
+use crate::config::{CniArgs, ConfigError, Merged, Network, Pool, Settings};
 use crate::environment::Environment;
-use crate::ipam::NodeName;
+use crate::plugin::failure::Failure;
 use crate::plugin::machine;
-use crate::plugin::pools::Pools;
-use crate::plugin::stores::{self, OnBehalf};
-use crate::retry::Deadline;
-use crate::store::node_identity::NodeIdentity;
-use crate::store::pools::Read;
-use anyhow::bail;
 use std::path::Path;
 
 /// One network of the file.
 pub(super) struct Named {
+    /// The name of the network. A pool without a network has none.
     pub(super) name: Option<String>,
     /// The pool that serves it, if it names pools. There is one item for each pool.
     pub(super) pool: Option<String>,
     pub(super) network: Network,
+}
+
+/// Returns the networks that have nothing but one of these pools.
+///
+/// # Errors
+/// A pool does not exist, or cannot be used.
+pub(super) fn of_pools(located: &Located<'_>, names: &[String]) -> anyhow::Result<Vec<Named>> {
+    let of_pool = |pool: Pool| {
+        let network = pools::network_of(&pool, located.flat.as_ref())?;
+        Ok(Named { name: None, pool: Some(pool.name), network })
+    };
+    pools::named(located, names)?.into_iter().map(of_pool).collect()
 }
 
 /// Reads the networks of a file. `-` is stdin.
@@ -42,30 +50,11 @@ pub(super) fn read(environment: &Environment, file: &Path) -> anyhow::Result<Vec
             continue;
         }
         let settings = Settings::parse(&merged, false)?;
-        let served = served(environment, &network, flat.as_ref(), &settings)?;
-        for (pool, network) in network.pools.into_iter().zip(served) {
-            networks.push(Named { name: name.clone(), pool: Some(pool), network });
+        for pool in &network.pools {
+            let pool = pools::any(pool, flat.as_ref(), &settings, environment)?;
+            let network = network.served_by(&pool, None).map_err(Failure::from)?;
+            networks.push(Named { name: name.clone(), pool: Some(pool.name), network });
         }
     }
     Ok(networks)
-}
-
-/// Returns a network as each of its pools serves it. Acts for no node.
-fn served(
-    environment: &Environment,
-    network: &Network,
-    flat: Option<&FlatFile>,
-    settings: &Settings,
-) -> anyhow::Result<Vec<Network>> {
-    let node = NodeName::parse("unnamed").or_else(|_| bail!("no node name"))?;
-    let host = NodeIdentity { node, machine_id: None, boot_id: String::new() };
-    let store = stores::open_to_keep(settings, host, OnBehalf::OfAnother, &environment.proxy)?;
-    let pools = Pools {
-        flat,
-        settings,
-        store: store.as_ref(),
-        read: Read::Present,
-        deadline: Deadline::after(settings.deadlines.add),
-    };
-    Ok(pools.all(network)?)
 }

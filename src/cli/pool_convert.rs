@@ -25,7 +25,7 @@ mod source;
 mod spider;
 mod whereabouts;
 
-use super::input_files::{self, Input};
+use super::input_files::{self, Input, Stdin};
 use super::{ConvertArgs, ManifestFormat, UsageError, output};
 use crate::config::{ConfigError, Mistakes, Pool, each_document};
 use crate::json::Json;
@@ -51,8 +51,9 @@ pub(super) fn convert(args: &ConvertArgs) -> anyhow::Result<()> {
         failed: None,
     };
     let mut unreadable = Vec::new();
+    let stdin = Stdin::default();
     for path in &args.files {
-        input_files::each(path, &mut |input| match input {
+        input_files::each(path, &stdin, &mut |input| match input {
             Input::File { name, bytes, .. } => conversion.file(&name, &bytes),
             Input::Unreadable(reason) => unreadable.push(reason),
         });

@@ -1,16 +1,15 @@
-//! For whom the networks of a file reserve an address, for `show`.
+//! For whom networks and pools reserve an address, for `show`.
 
-use super::networks::{self, Named};
+use super::networks::Named;
 use super::output;
-use crate::environment::Environment;
 use crate::ipam::Scope;
 use serde_json::{Value, json};
 use std::net::IpAddr;
-use std::path::Path;
 
 /// One network that reserves an address.
 pub(super) struct ReservedFor {
-    network: String,
+    /// The network, or `None` for a pool without a network.
+    network: Option<String>,
     pool: Option<String>,
     scope: Scope,
     /// The pods, or `None` if every caller that asks for the address gets it.
@@ -21,9 +20,11 @@ impl ReservedFor {
     /// Returns who gets the address, in words.
     pub(super) fn text(&self) -> String {
         let owner = self.owner.as_deref().unwrap_or("callers that ask for it");
+        let network = self.network.as_deref().unwrap_or("-");
         match &self.pool {
-            Some(pool) => format!("{owner}, by pool {pool} of network {}", self.network),
-            None => format!("{owner}, by network {}", self.network),
+            Some(pool) if self.network.is_none() => format!("{owner}, by pool {pool}"),
+            Some(pool) => format!("{owner}, by pool {pool} of network {network}"),
+            None => format!("{owner}, by network {network}"),
         }
     }
 
@@ -38,26 +39,19 @@ impl ReservedFor {
     }
 }
 
-/// Returns the networks of a file that reserve an address.
-///
-/// # Errors
-/// See [`networks::read`].
-pub(super) fn find(
-    environment: &Environment,
-    file: &Path,
-    address: IpAddr,
-) -> anyhow::Result<Vec<ReservedFor>> {
+/// Returns the networks that reserve an address.
+pub(super) fn find(networks: &[Named], address: IpAddr) -> Vec<ReservedFor> {
     let mut found = Vec::new();
-    for Named { name, pool, network } in networks::read(environment, file)? {
+    for Named { name, pool, network } in networks {
         let owner = network.reservations.owner_of(address);
         if owner.is_some() || network.reservations.on_request.contains(address) {
             found.push(ReservedFor {
-                network: output::printable(name.as_deref().unwrap_or("-")),
+                network: name.as_deref().map(output::printable),
                 owner: owner.map(|owner| output::printable(&owner.to_string())),
-                scope: network.scope,
-                pool,
+                scope: network.scope.clone(),
+                pool: pool.clone(),
             });
         }
     }
-    Ok(found)
+    found
 }

@@ -42,6 +42,14 @@ pub(super) fn parse_address(text: &str) -> Result<IpAddr, String> {
     crate::addr::parse_address(text).map_err(|error| error.to_string())
 }
 
+/// Parses a label of a node.
+pub(super) fn parse_label(text: &str) -> Result<(String, String), &'static str> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE"),
+    }
+}
+
 /// Parses a time. The parser's own errors name units that are not needed here.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, &'static str> {
     crate::config::parse_duration(text).map_err(|error| match error {

@@ -1,13 +1,16 @@
-//! `show`: prints the record of an address, in every scope that holds it, and for whom networks
-//! reserve the address.
+//! `show`: prints the record of an address, in every scope that holds it, the pools that contain the
+//! address, and for whom networks and pools reserve it.
 
+use super::networks::{self, Named};
 use super::reserved_for::{self, ReservedFor};
-use super::{Format, ShowArgs, StoreArgs, locate, output, records};
+use super::{Format, ShowArgs, StoreArgs, locate, output, pools, records};
+use crate::config::Pool;
 use crate::environment::Environment;
-use crate::ipam::{Allocation, Life};
+use crate::ipam::{Allocation, Life, Scope};
 use crate::store::Filter;
 use anyhow::bail;
 use serde_json::Value;
+use std::net::IpAddr;
 
 pub(super) fn show(
     environment: &Environment,
@@ -15,11 +18,15 @@ pub(super) fn show(
     args: &ShowArgs,
 ) -> anyhow::Result<()> {
     // This comes first, so that a mistake in the file is reported before any store is read.
-    let reserved = match &args.network {
-        Some(file) => reserved_for::find(environment, file, args.address)?,
-        None => Vec::new(),
-    };
+    let file = args.network.as_deref();
+    let mut networks = file.map_or(Ok(Vec::new()), |file| networks::read(environment, file))?;
     let located = locate::locate(environment, store)?;
+    networks.extend(networks::of_pools(&located, &args.pool)?);
+    let reserved = reserved_for::find(&networks, args.address);
+    let pools: Vec<Pool> = pools::of_store(&located)
+        .into_iter()
+        .filter(|pool| pools::contains(pool, args.address))
+        .collect();
     let filter = Filter { address: Some(args.address), ..Filter::default() };
     let mut found = Vec::new();
     let unreadable = records::each(located.store()?.as_ref(), &filter, &mut |allocation| {
@@ -31,22 +38,29 @@ pub(super) fn show(
     }
     if found.is_empty() {
         let by: Vec<String> = reserved.iter().map(ReservedFor::text).collect();
-        match by.is_empty() {
-            true => bail!("this address is not held: {}", args.address),
-            false => bail!(
-                "this address is not held: {}; it is reserved for {}",
-                args.address,
-                by.join(" and for ")
-            ),
+        let mut text = format!("this address is not held: {}", args.address);
+        if !pools.is_empty() {
+            let pools: Vec<String> = pools.iter().map(|pool| in_pool(pool, args.address)).collect();
+            text.push_str(&format!("; it is in pool {}", pools.join(" and in pool ")));
         }
+        if !by.is_empty() {
+            text.push_str(&format!("; it is reserved for {}", by.join(" and for ")));
+        }
+        bail!(text);
     }
+    let around = Around { networks: &networks, pools: &pools };
     let of_scope = |allocation: &Allocation| -> Vec<&ReservedFor> {
         reserved.iter().filter(|entry| entry.is_in(&allocation.scope)).collect()
     };
     if args.output == Format::Json {
         let documents = found.iter().map(|allocation| {
             let mut document = output::allocation(allocation);
-            if args.network.is_some() {
+            let pools = around.pools_of(&allocation.scope).map(|pool| &pool.name);
+            document["pools"] = pools.cloned().collect();
+            if !networks.is_empty() {
+                document["draining"] = around.is_draining(allocation).into();
+            }
+            if args.network.is_some() || !args.pool.is_empty() {
                 let entries = of_scope(allocation).into_iter();
                 document["reservedFor"] = entries.map(ReservedFor::document).collect();
             }
@@ -54,14 +68,56 @@ pub(super) fn show(
         });
         return output::print_json(&Value::Array(documents.collect()));
     }
-    let pages: Vec<String> =
-        found.iter().map(|allocation| page(allocation, &of_scope(allocation), &located)).collect();
+    let page = |allocation: &Allocation| {
+        let reserved = of_scope(allocation);
+        page(allocation, &reserved, &around, &located)
+    };
+    let pages: Vec<String> = found.iter().map(page).collect();
     output::print(&pages.join("\n"))
+}
+
+/// The pools that contain the address, and the networks and pools that the operator names.
+struct Around<'n> {
+    networks: &'n [Named],
+    pools: &'n [Pool],
+}
+
+impl<'n> Around<'n> {
+    /// Returns the pools of a scope that contain the address.
+    fn pools_of<'s>(&self, scope: &'s Scope) -> impl Iterator<Item = &'n Pool> + use<'n, 's> {
+        self.pools.iter().filter(move |pool| pool.scope == *scope)
+    }
+
+    /// Returns whether nobody gets the address after its holder, from what the operator names.
+    fn is_draining(&self, held: &Allocation) -> bool {
+        let gives = |named: &Named| pools::may_give(&named.network, &held.scope, held.address);
+        !self.networks.is_empty() && !self.networks.iter().any(gives)
+    }
+
+    /// Returns what does not give the address.
+    fn names(&self) -> String {
+        let name = |named: &Named| match (&named.pool, &named.name) {
+            (Some(pool), _) => format!("pool {pool}"),
+            (None, name) => {
+                format!("network {}", output::printable(name.as_deref().unwrap_or("-")))
+            }
+        };
+        self.networks.iter().map(name).collect::<Vec<_>>().join(" nor ")
+    }
+}
+
+/// Returns the name of a pool, with the reason if it excludes the address.
+fn in_pool(pool: &Pool, address: IpAddr) -> String {
+    match pools::excluded(pool, address) {
+        Some(reason) => format!("{} (excluded: {})", pool.name, output::printable(reason)),
+        None => pool.name.clone(),
+    }
 }
 
 fn page(
     allocation: &Allocation,
     reserved: &[&ReservedFor],
+    around: &Around<'_>,
     located: &locate::Located<'_>,
 ) -> String {
     let held = &allocation.record;
@@ -100,6 +156,14 @@ fn page(
         ("Since", output::since(allocation)),
         ("Source", output::source(held.source).to_owned()),
     ];
+    let pools = around.pools_of(&allocation.scope);
+    rows.extend(pools.map(|pool| ("Pool", in_pool(pool, allocation.address))));
     rows.extend(reserved.iter().map(|entry| ("Reserved", format!("for {}", entry.text()))));
+    if around.is_draining(allocation) {
+        let names = around.names();
+        let both = if names.contains(" nor ") { "neither " } else { "" };
+        let verb = if both.is_empty() { "does not give" } else { "gives" };
+        rows.push(("Draining", format!("yes, {both}{names} {verb} it to another pod")));
+    }
     rows.iter().map(|(name, value)| format!("{:<11}{value}\n", format!("{name}:"))).collect()
 }

@@ -1,4 +1,4 @@
-//! `usage`: counts the held, free and excluded addresses of each range of a configuration.
+//! `usage`: counts the held, free and excluded addresses of each range of a configuration or pool.
 
 use super::networks::{self, Named};
 use super::{Format, StoreArgs, UsageArgs, locate, output, records, set_aside};
@@ -32,12 +32,14 @@ pub(super) fn usage(
 ) -> anyhow::Result<()> {
     // If a configuration names its own store, that store is used.
     let mut store_args = store.clone();
-    if !store.is_given() && args.file != std::path::Path::new("-") {
-        store_args.config = Some(args.file.clone());
+    if !store.is_given() {
+        store_args.config = args.file.clone().filter(|file| file != std::path::Path::new("-"));
     }
     // This comes first, so that a mistake in the file is reported before any store is read.
-    let networks = networks::read(environment, &args.file)?;
+    let file = args.file.as_deref();
+    let mut networks = file.map_or(Ok(Vec::new()), |file| networks::read(environment, file))?;
     let located = locate::locate(environment, &store_args)?;
+    networks.extend(networks::of_pools(&located, &args.pool)?);
     let (store, asides) = (located.store()?, set_aside::matching(&located, &Filter::default()));
     let mut rows = Vec::new();
     for Named { name, pool, network } in &networks {

@@ -22,7 +22,7 @@ use serde::de::IgnoredAny;
 /// The maximum number of values in one document of a file, outside the configurations in it.
 const MOST_OUTER: usize = 100_000;
 
-/// A network or a flat file, and its place.
+/// A network, a pool or a flat file, and its place.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
     /// The place in the file, such as `document 2: spec.config: plugins[1]`. Empty if it is the
@@ -57,6 +57,8 @@ pub enum Content {
     },
     /// A flat file.
     FlatFile(Json),
+    /// The document of a pool, whether it is valid or not.
+    Pool(Json),
     /// A network that has no plugin configuration here, and why.
     Elsewhere(&'static str),
     /// Something that should be a network.
@@ -124,8 +126,8 @@ fn is_key(name: &str) -> bool {
     KEYS.iter().any(|key| key.name == name)
 }
 
-/// Calls `emit` for everything in a file that is a network or a flat file, and returns how many
-/// there are. `file_name` is its last name, which tells an empty flat file from other JSON.
+/// Calls `emit` for everything in a file that is a network, a pool or a flat file, and returns how
+/// many there are. `file_name` is its last name, which tells an empty flat file from other JSON.
 ///
 /// # Errors
 /// Fails if the text is neither YAML nor JSON.
@@ -156,7 +158,7 @@ pub fn networks(
 pub fn no_network() -> ConfigError {
     shape(
         "file",
-        "expected a NetworkAttachmentDefinition, a plugin list, a plugin configuration, an ipam object or a flat file",
+        "expected a NetworkAttachmentDefinition, a pool, a plugin list, a plugin configuration, an ipam object or a flat file",
     )
 }
 
@@ -176,7 +178,7 @@ pub fn plugin_configurations(bytes: &[u8]) -> Result<Vec<Json>, ConfigError> {
         Content::Mistake(error) => {
             first.get_or_insert(error);
         }
-        Content::FlatFile(_) | Content::Elsewhere(_) => {}
+        Content::FlatFile(_) | Content::Pool(_) | Content::Elsewhere(_) => {}
     })?;
     match first {
         Some(error) => Err(error),

@@ -69,6 +69,15 @@ impl Mistakes {
         self.first.extend(mistakes.first.drain(..room));
     }
 
+    /// Returns the same mistakes at other places.
+    #[must_use]
+    pub(crate) fn at(mut self, other: impl Fn(&str) -> String) -> Self {
+        for mistake in &mut self.first {
+            mistake.place = other(&mistake.place);
+        }
+        self
+    }
+
     /// Returns the value of a result, or notes its mistakes and returns `None`.
     pub(crate) fn note<T, E: Into<Self>>(&mut self, result: Result<T, E>) -> Option<T> {
         match result {

@@ -55,6 +55,9 @@ impl<'a> Field<'a> {
 
     /// Returns the path of a key inside this value.
     pub(crate) fn path_of(&self, key: &str) -> String {
+        if self.path.is_empty() {
+            return key.to_owned();
+        }
         // A file name and a key have dots of their own.
         let separator =
             if self.path.starts_with('/') && !self.path.contains(": ") { ": " } else { "." };

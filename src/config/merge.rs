@@ -119,6 +119,13 @@ pub struct FlatFile {
 }
 
 impl FlatFile {
+    /// Returns the flat file with another value of a key in the node's own file.
+    #[must_use]
+    pub fn with_own(mut self, key: &str, value: Json) -> Self {
+        self.below.as_mut().map_or(&mut self.content, |own| &mut own.content).set(key, value);
+        self
+    }
+
     /// Parses a flat file. [`Merged::check`] looks for refused and mistyped keys in it.
     ///
     /// # Errors

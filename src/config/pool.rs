@@ -3,19 +3,24 @@
 //! A network that names a pool has no ranges of its own. An address is unique in the scope of the
 //! pool, so networks with ranges in that scope, and other pools of it, may overlap with the pool.
 
-use super::address_list::{listed, span};
+mod exclusion;
+
+use super::address_list::listed;
 use super::field::Field;
 use super::gateway::gateway_of;
 use super::keys::check_known;
 use super::main_plugin::MainPlugin;
 use super::{ConfigError, Mistakes, documents, reservations, routes};
-use crate::addr::{AddrSet, Blocks, Family, Range, Subnet, address, number};
+use crate::addr::{AddrSet, Blocks, Range, Subnet, number};
 use crate::config::{Families, Route};
 use crate::ipam::{ConfiguredRange, RangeSet, Reservation, Scope};
 use crate::json::Json;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
+
+pub use exclusion::Exclusion;
+use exclusion::{MOST_BLOCKS, buggy, exclusions};
 
 type Result<T> = std::result::Result<T, Mistakes>;
 
@@ -36,11 +41,6 @@ const KEYS: &[&str] = &[
     "ipFamilies",
 ];
 const SUBNET_KEYS: &[&str] = &["subnet", "gateway", "addresses", "exclude"];
-const EXCLUDE_KEYS: &[&str] = &["addresses", "reason"];
-/// The shortest prefix length with `avoidBuggyAddresses`: 4,096 blocks of 256 addresses, with two
-/// excluded ones each.
-const LARGEST_WITHOUT_BUGGY: u8 = 12;
-
 /// A pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pool {
@@ -78,15 +78,6 @@ pub struct PoolSubnet {
     pub excluded: Vec<Exclusion>,
 }
 
-/// Addresses that nobody gets.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exclusion {
-    /// The addresses.
-    pub range: Range,
-    /// Why, in the words of the pool's author.
-    pub reason: Option<String>,
-}
-
 impl Pool {
     /// Reads a file that holds the pool of this name and nothing else.
     ///
@@ -115,8 +106,8 @@ impl Pool {
         let Some(spec) = whole.find("spec") else {
             return Err(whole.lacks("spec").into());
         };
-        check_known(spec.object()?, KEYS)?;
         let mut mistakes = Mistakes::default();
+        mistakes.note(check_known(spec.object()?, KEYS));
         let avoid = spec.find("avoidBuggyAddresses").map_or(Ok(false), |field| field.boolean());
         let avoid = mistakes.note(avoid).unwrap_or_default();
         let subnets = mistakes.note(subnets(&spec, avoid)).unwrap_or_default();
@@ -278,8 +269,9 @@ fn subnets(spec: &Field<'_>, avoid_buggy: bool) -> Result<Vec<PoolSubnet>> {
     let Some(list) = spec.find("subnets") else {
         return Err(spec.lacks("subnets").into());
     };
+    let mut left = avoid_buggy.then_some(MOST_BLOCKS);
     let subnets: Vec<PoolSubnet> =
-        Mistakes::each::<_, _, Mistakes>(list.list()?, |entry| subnet(&entry, avoid_buggy))?;
+        Mistakes::each::<_, _, Mistakes>(list.list()?, |entry| subnet(&entry, left.as_mut()))?;
     if subnets.is_empty() {
         return Err(list.wrong("expected at least one subnet").into());
     }
@@ -297,7 +289,8 @@ fn subnets(spec: &Field<'_>, avoid_buggy: bool) -> Result<Vec<PoolSubnet>> {
     Ok(subnets)
 }
 
-fn subnet(entry: &Field<'_>, avoid_buggy: bool) -> Result<PoolSubnet> {
+/// Parses a subnet. `blocks_left` is there if addresses that end in .0 or .255 are to be avoided.
+fn subnet(entry: &Field<'_>, blocks_left: Option<&mut u128>) -> Result<PoolSubnet> {
     check_known(entry.object()?, SUBNET_KEYS)?;
     let field = entry.find("subnet").ok_or_else(|| entry.lacks("subnet"))?;
     let subnet = field.parsed(Subnet::parse)?;
@@ -328,48 +321,10 @@ fn subnet(entry: &Field<'_>, avoid_buggy: bool) -> Result<PoolSubnet> {
             .flatten()
             .collect(),
     };
-    if avoid_buggy {
-        excluded.extend(buggy(&field, &subnet)?);
+    if let Some(left) = blocks_left {
+        excluded.extend(buggy(&field, &subnet, left)?);
     }
     Ok(PoolSubnet { subnet, gateway, addresses, excluded })
-}
-
-/// Parses an entry of `exclude`: a text, or an object with a reason.
-fn exclusions(entry: &Field<'_>) -> Result<Vec<Exclusion>> {
-    let Json::Object(_) = entry.value else {
-        return Ok(vec![Exclusion { range: span(entry)?, reason: None }]);
-    };
-    check_known(entry, EXCLUDE_KEYS)?;
-    let addresses = entry.find("addresses").ok_or_else(|| entry.lacks("addresses"))?;
-    let ranges = match addresses.value {
-        Json::Array(_) => listed(&addresses)?,
-        _ => vec![span(&addresses)?],
-    };
-    let reason = entry.find("reason").map(|field| field.text().map(str::to_owned)).transpose()?;
-    Ok(ranges.into_iter().map(|range| Exclusion { range, reason: reason.clone() }).collect())
-}
-
-/// Returns the IPv4 addresses of a subnet that end in .0 or .255: some devices take them for network
-/// and broadcast addresses, whatever the prefix length is.
-fn buggy(field: &Field<'_>, subnet: &Subnet) -> std::result::Result<Vec<Exclusion>, ConfigError> {
-    if subnet.family() == Family::V6 {
-        return Ok(Vec::new());
-    }
-    if subnet.length() < LARGEST_WITHOUT_BUGGY {
-        return Err(field.wrong(&format!(
-            "expected a prefix length of at least {LARGEST_WITHOUT_BUGGY} with avoidBuggyAddresses"
-        )));
-    }
-    let whole = subnet.whole();
-    let (first, last) = (number(whole.first_address()), number(whole.last_address()));
-    let blocks = (first >> 8..=last >> 8).flat_map(|block| [block << 8, block << 8 | 255]);
-    let ends = blocks.filter(|number| (first..=last).contains(number));
-    let reason = Some("avoidBuggyAddresses".to_owned());
-    let exclusion = |number| Exclusion {
-        range: Range::single(address(Family::V4, number)),
-        reason: reason.clone(),
-    };
-    Ok(ends.map(exclusion).collect())
 }
 
 /// Returns the mistakes of reservations that the subnets cannot serve.
@@ -454,9 +409,9 @@ mod tests {
             "#]],
         );
         check(
-            r#"{"avoidBuggyAddresses":true,"subnets":[{"subnet":"10.0.0.0/8"}]}"#,
+            r#"{"avoidBuggyAddresses":true,"subnets":[{"subnet":"10.0.0.0/12"},{"subnet":"10.64.0.0/24"},{"subnet":"fd00::/64"}]}"#,
             &expect![[r#"
-                .spec.subnets[0].subnet: expected a prefix length of at least 12 with avoidBuggyAddresses, found "10.0.0.0/8"
+                spec.subnets[1].subnet: expected all IPv4 subnets of the pool to have at most 4096 blocks of 256 addresses with avoidBuggyAddresses, found "10.64.0.0/24"
             "#]],
         );
     }
@@ -467,56 +422,56 @@ mod tests {
             (
                 r#"{}"#,
                 expect![[r#"
-                .spec: expected the key subnets, found none
+                spec: expected the key subnets, found none
             "#]],
             ),
             (
                 r#"{"subnets":[]}"#,
                 expect![[r#"
-                .spec.subnets: expected at least one subnet, found a list
+                spec.subnets: expected at least one subnet, found a list
             "#]],
             ),
             (
                 r#"{"subnets":[{"subnet":"10.0.0.0/24","adresses":[]}]}"#,
                 expect![[r#"
-                .spec.subnets[0].adresses: unknown key with the value a list
+                spec.subnets[0].adresses: unknown key with the value a list
             "#]],
             ),
             (
                 r#"{"subnets":[{"subnet":"10.0.0.0/24","addresses":["10.0.1.1"]}]}"#,
                 expect![[r#"
-                .spec.subnets[0].addresses: expected addresses inside 10.0.0.0/24, found 10.0.1.1-10.0.1.1
+                spec.subnets[0].addresses: expected addresses inside 10.0.0.0/24, found 10.0.1.1-10.0.1.1
             "#]],
             ),
             (
                 r#"{"subnets":[{"subnet":"10.0.0.0/24"},{"subnet":"10.0.0.128/25"}]}"#,
                 expect![[r#"
-                .spec.subnets: expected subnets that do not overlap, found 10.0.0.0/24 and 10.0.0.128/25
+                spec.subnets: expected subnets that do not overlap, found 10.0.0.0/24 and 10.0.0.128/25
             "#]],
             ),
             (
                 r#"{"subnets":[{"subnet":"10.0.0.0/24","gateway":"fd00::1"}]}"#,
                 expect![[r#"
-                .spec.subnets[0].gateway: expected an IPv4 address, as the range has, found "fd00::1"
+                spec.subnets[0].gateway: expected an IPv4 address, as the range has, found "fd00::1"
             "#]],
             ),
             (
                 r#"{"subnets":[{"subnet":"127.0.0.0/24"}]}"#,
                 expect![[r#"
-                .spec.subnets[0].subnet: expected unicast addresses that an interface can have, so none of 127.0.0.0/8, found "127.0.0.0/24"
+                spec.subnets[0].subnet: expected unicast addresses that an interface can have, so none of 127.0.0.0/8, found "127.0.0.0/24"
             "#]],
             ),
             (
                 r#"{"subnets":[{"subnet":"10.0.0.0/24","gateway":"10.0.0.1"}],"reservations":[{"pod":"default/a","address":"10.0.0.1"},{"pod":"default/b","address":"10.9.0.1"}]}"#,
                 expect![[r#"
-                    .spec.reservations: expected addresses that are neither excluded nor a gateway, found 10.0.0.1-10.0.0.1
-                    .spec.reservations: expected addresses that the network's subnets can give, found 10.9.0.1-10.9.0.1
+                    spec.reservations: expected addresses that are neither excluded nor a gateway, found 10.0.0.1-10.0.0.1
+                    spec.reservations: expected addresses that the network's subnets can give, found 10.9.0.1-10.9.0.1
                 "#]],
             ),
             (
                 r#"{"subnets":[{"subnet":"10.0.0.0/24"}],"nodeSelector":{"matchExpressions":[]}}"#,
                 expect![[r#"
-                    .spec.nodeSelector.matchExpressions: unknown key, expected one of matchLabels
+                    spec.nodeSelector.matchExpressions: unknown key, expected one of matchLabels
                 "#]],
             ),
         ] {

@@ -30,6 +30,13 @@ pub(super) struct Allocated {
     record: Record,
 }
 
+impl Allocated {
+    /// Returns the result, and what it consists of.
+    pub(super) const fn parts(&self) -> (&Success, &Given) {
+        (&self.success, &self.given)
+    }
+}
+
 impl Added for Allocated {
     fn success(&self) -> &Success {
         &self.success

@@ -31,11 +31,13 @@ mod silent_filesystem;
 mod status;
 pub mod stores;
 pub mod sweep;
+pub(crate) mod trial;
+mod trial_store;
 mod unmounted;
 
 use crate::cni::{Added, Attachments, Call, CniError, Ip, Plugin, Sandbox};
 use crate::config::{CniArgs, ConfigError, FlatFile, LogSettings, Merged, Settings};
-use crate::environment::{Environment, ProxyVariables, text};
+use crate::environment::{Environment, NodeVariables, ProxyVariables, text};
 use crate::ipam::{self, Attachment, Life, NodeName, Record};
 use crate::retry::Deadline;
 use crate::store::node_identity::NodeIdentity;
@@ -82,6 +84,18 @@ pub trait Surroundings {
     /// The kernel does not show it.
     fn machine(&self) -> Result<Machine, Failure> {
         Machine::read()
+    }
+
+    /// Finds and parses the node's flat file.
+    ///
+    /// # Errors
+    /// See [`machine::flat_file`].
+    fn flat_file(
+        &self,
+        variables: &NodeVariables,
+        configuration_path: Option<&str>,
+    ) -> Result<Option<FlatFile>, ConfigError> {
+        machine::flat_file(variables, configuration_path)
     }
 
     /// Opens the store that the settings name.
@@ -292,7 +306,8 @@ impl Ready {
 impl Ipam<'_> {
     /// Finds the flat file for a configuration.
     pub(crate) fn flat_file(&self, call: &Call) -> Result<Option<FlatFile>, ConfigError> {
-        machine::flat_file(&self.environment.node, Merged::configuration_path(&call.configuration))
+        let path = Merged::configuration_path(&call.configuration);
+        self.surroundings.flat_file(&self.environment.node, path)
     }
 
     /// Determines store, node and machine, and starts the log.

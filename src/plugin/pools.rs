@@ -124,58 +124,72 @@ impl Pools<'_> {
     /// Reads a pool. Returns also whether it is a copy.
     fn read(&self, name: &str) -> Result<(Pool, bool), Failure> {
         if self.settings.store.kind == StoreKind::File {
-            return Ok((self.read_file(name)?, false));
+            return Ok((read_file(name, self.flat, self.settings)?, false));
         }
-        let Some(stored) = self.store.pool(name, self.read, self.deadline)? else {
-            let reason = format!("no pool has the name {name}");
-            let hint = "\"kubectl get ippools.hereabouts.dev\" shows those that exist";
-            return Err(ConfigError::meaning("ipam.pool", reason).with_hint(hint).into());
-        };
-        Ok((Pool::read(name, &format!("pool {name}"), &stored.document)?, stored.is_copy))
+        read_object(name, self.store, self.read, self.deadline)
     }
+}
 
-    /// Reads the file of a pool.
-    fn read_file(&self, name: &str) -> Result<Pool, Failure> {
-        let settings = self.settings;
-        let places = places(name, self.flat, settings);
-        let mut found: Vec<(&Path, Vec<u8>)> = Vec::new();
-        for path in &places {
-            match read_small(path) {
-                Ok(bytes) => found.push((path, bytes)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    let reason = format!("cannot read the pool: {}", error_text(&error));
-                    return Err(unreadable(path, reason, None).into());
-                }
+/// Reads a pool of the Kubernetes store. Returns also whether it is a copy.
+///
+/// # Errors
+/// There is no such pool, or it cannot be used.
+pub(crate) fn read_object(
+    name: &str,
+    store: &dyn Store,
+    read: Read,
+    deadline: Deadline,
+) -> Result<(Pool, bool), Failure> {
+    let Some(stored) = store.pool(name, read, deadline)? else {
+        let reason = format!("no pool has the name {name}");
+        let hint = "\"kubectl get ippools.hereabouts.dev\" shows those that exist";
+        return Err(ConfigError::meaning("ipam.pool", reason).with_hint(hint).into());
+    };
+    Ok((Pool::read(name, &format!("pool {name}"), &stored.document)?, stored.is_copy))
+}
+
+/// Reads the file of a pool.
+///
+/// # Errors
+/// There is no such file, or it cannot be used.
+pub(crate) fn read_file(
+    name: &str,
+    flat: Option<&FlatFile>,
+    settings: &Settings,
+) -> Result<Pool, Failure> {
+    let places = places(name, flat, settings);
+    let mut found: Vec<(&Path, Vec<u8>)> = Vec::new();
+    for path in &places {
+        match read_small(path) {
+            Ok(bytes) => found.push((path, bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                let reason = format!("cannot read the pool: {}", error_text(&error));
+                return Err(unreadable(path, reason, None).into());
             }
         }
-        let is_beside = |path: &Path| !path.starts_with(&settings.store.data_dir);
-        let is_shared = settings.store.id.is_some() && !settings.store.single_node;
-        match found.as_slice() {
-            [(path, _)] if is_shared && is_beside(path) => {
-                let reason = format!(
-                    "expected the file of the pool {name} in the data directory, because machines share the store"
-                );
-                let hint =
-                    format!("move it to {}", settings.store.data_dir.join(DIRECTORY).display());
-                Err(unreadable(path, reason, Some(&hint)).into())
-            }
-            [(path, bytes)] => Ok(Pool::read(name, &path.display().to_string(), bytes)?),
-            [] => {
-                let shown: Vec<String> =
-                    places.iter().map(|path| path.display().to_string()).collect();
-                let reason =
-                    format!("no pool has the name {name}: looked for {}", shown.join(" and "));
-                Err(ConfigError::meaning("ipam.pool", reason).into())
-            }
-            [(path, _), (other, _), ..] => {
-                let reason = format!(
-                    "expected one file for the pool {name}, found also {}",
-                    other.display()
-                );
-                let hint = "on a store that machines share, keep the file in the data directory";
-                Err(unreadable(path, reason, Some(hint)).into())
-            }
+    }
+    let is_beside = |path: &Path| !path.starts_with(&settings.store.data_dir);
+    let is_shared = settings.store.id.is_some() && !settings.store.single_node;
+    match found.as_slice() {
+        [(path, _)] if is_shared && is_beside(path) => {
+            let reason = format!(
+                "expected the file of the pool {name} in the data directory, because machines share the store"
+            );
+            let hint = format!("move it to {}", settings.store.data_dir.join(DIRECTORY).display());
+            Err(unreadable(path, reason, Some(&hint)).into())
+        }
+        [(path, bytes)] => Ok(Pool::read(name, &path.display().to_string(), bytes)?),
+        [] => {
+            let shown: Vec<String> = places.iter().map(|path| path.display().to_string()).collect();
+            let reason = format!("no pool has the name {name}: looked for {}", shown.join(" and "));
+            Err(ConfigError::meaning("ipam.pool", reason).into())
+        }
+        [(path, _), (other, _), ..] => {
+            let reason =
+                format!("expected one file for the pool {name}, found also {}", other.display());
+            let hint = "on a store that machines share, keep the file in the data directory";
+            Err(unreadable(path, reason, Some(hint)).into())
         }
     }
 }
@@ -187,7 +201,7 @@ fn may_allocate(network: &Network) -> bool {
 }
 
 /// Returns where the file of a pool may be.
-fn places(name: &str, flat: Option<&FlatFile>, settings: &Settings) -> Vec<PathBuf> {
+pub(crate) fn places(name: &str, flat: Option<&FlatFile>, settings: &Settings) -> Vec<PathBuf> {
     let beside = flat.and_then(FlatFile::own).and_then(|own| own.path().parent());
     let roots = [beside, Some(settings.store.data_dir.as_path())];
     let file = format!("{name}.yaml");

@@ -9,6 +9,7 @@
 //! - [`memory`]: for tests; no configuration selects it
 //! - [`disk`]: the interface to the disk and the locks, for both stores
 //! - [`node_identity`]: the node and the machine that a store acts for
+//! - `lowest_free`: finds the lowest free address of a store that tells only whether there is one
 //! - `percent`: ids as file names
 //! - [`pools`]: what a store tells about pools
 //! - `filter`: the allocations that a listing selects
@@ -23,6 +24,7 @@ mod filter;
 mod hint;
 #[cfg(feature = "kube")]
 pub mod kube;
+mod lowest_free;
 pub mod memory;
 pub mod node_identity;
 pub(crate) mod percent;
@@ -31,13 +33,14 @@ mod session;
 pub mod upkeep;
 
 use crate::addr::AddrSet;
-use crate::ipam::{Allocation, Attachment, Scope, Sticky};
+use crate::ipam::{Allocation, Attachment, Scope, Source, Sticky};
 use crate::retry::Deadline;
 pub use filter::{Filter, PodName, Spared};
 use pools::{Read, StoredPool};
 use session::claim_one;
 pub use session::{Claim, Holdings, Rehome, Release, Session, Wanted};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// A store of allocations.
@@ -127,6 +130,21 @@ pub trait Store {
     ) -> Result<BTreeMap<String, String>, StoreError> {
         let _ = (read, deadline);
         Ok(BTreeMap::new())
+    }
+
+    /// Returns the lowest free candidate, for a claim of this source. Takes no lock. A store whose
+    /// nodes avoid each other may claim another candidate.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn lowest_free(
+        &self,
+        scope: &Scope,
+        candidates: &AddrSet,
+        source: Source,
+    ) -> Result<Option<IpAddr>, StoreError> {
+        let _ = source;
+        lowest_free::by_halves(candidates, &|part| self.has_room(scope, part))
     }
 
     /// Returns the notes about the sticky addresses of a scope: who got each of them last. This is

@@ -6,6 +6,8 @@ mod cluster;
 /// The same files as read by `kubectl`.
 #[cfg(feature = "kube")]
 mod kubectl;
+/// Pools, and networks that name them.
+mod pools;
 
 use crate::support::sandbox::{Ended, Sandbox, configuration};
 #[cfg(feature = "kube")]
@@ -470,7 +472,7 @@ fn a_network_that_gives_out_what_another_reserves_is_named() {
     assert!(!text.contains("gives out"), "{text}");
     let text = check(&[&one, &other]);
     assert!(
-        text.contains("network other gives out addresses that network one reserves: 10.0.0.10 for pod default/db-0"),
+        text.contains("network other gives out addresses that others reserve: 10.0.0.10 for pod default/db-0 (network one)"),
         "{text}"
     );
 }

@@ -54,6 +54,8 @@ mod empty_directories;
 /// Every step of every call fails.
 mod every_step;
 mod evidence;
+/// `explain`: the answer of the next ADD, and why.
+mod explain;
 /// No process reads the answer, or the store is not what it should be.
 mod faults;
 /// Filesystems on which machines cannot share a store.
@@ -106,6 +108,7 @@ mod outputs;
 #[cfg(feature = "kube")]
 mod peers;
 /// The pools of other programs, printed as ours.
+#[cfg(feature = "kube")]
 mod pool_convert;
 /// Named pools of addresses that networks share.
 mod pools;

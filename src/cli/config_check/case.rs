@@ -1,6 +1,6 @@
 //! A valid network, as the notes about it see it.
 
-use crate::config::{Chain, FlatFile, Network, Origin};
+use crate::config::{Chain, FlatFile, Network, Origin, Pool};
 use crate::json::Json;
 
 /// A valid network, with what surrounds it.
@@ -15,4 +15,6 @@ pub(super) struct Case<'c> {
     pub(super) flat: Option<&'c FlatFile>,
     /// What the plugin makes of it.
     pub(super) network: &'c Network,
+    /// The pool that serves the network, if it names pools.
+    pub(super) pool: Option<&'c Pool>,
 }

@@ -2,6 +2,7 @@
 
 use super::network;
 use super::notes;
+use super::outline::Outline;
 use super::report::Report;
 use crate::config::{Chosen, CniArgs, FlatFile, Merged, Network, Settings};
 use crate::environment::Environment;
@@ -37,7 +38,10 @@ pub(super) fn examine(
     }
     if RANGES.iter().any(|key| content.find(key).is_some()) {
         match Network::parse(&merged, &CniArgs::default()) {
-            Ok(network) => network::outline(report, &network),
+            Ok(network) => {
+                let own = network.reservations.entries.len();
+                report.outlines.push(Outline::of(&network, None, own));
+            }
             Err(mistakes) => report.mistakes.add(mistakes),
         }
     }

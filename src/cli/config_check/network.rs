@@ -1,14 +1,16 @@
 //! Checks one network, in the way in which the plugin reads it.
 
 use super::case::Case;
-use super::report::{Range, Report, Store};
+use super::known_pools::{KnownPool, KnownPools};
+use super::outline::{Outline, ServedBy};
+use super::report::{Report, Store};
 use super::{main_plugins, notes};
 use crate::config::{
     Chain, CniArgs, ConfigError, FlatFile, IpamPlugin, Merged, Mistakes, Network, Settings,
     StoreKind,
 };
 use crate::environment::Environment;
-use crate::ipam::{self, ConfiguredRange};
+use crate::ipam;
 use crate::json::Json;
 use crate::plugin::failure::Failure;
 use crate::plugin::limit_check;
@@ -21,6 +23,7 @@ pub(super) fn examine(
     configuration: &Json,
     chain: &Chain,
     flat: Option<&FlatFile>,
+    known: &KnownPools,
     environment: &Environment,
 ) {
     report.name = configuration.find("name").and_then(Json::as_str).map(str::to_owned);
@@ -40,16 +43,23 @@ pub(super) fn examine(
         Ok(merged) => merged,
         Err(error) => return report.mistakes.add(error),
     };
-    settings(report, &merged, configuration, environment);
+    let settings = settings(report, &merged, configuration, environment);
     match Network::parse(&merged, &CniArgs::default()) {
         Err(mistakes) => report.mistakes.add(mistakes),
         Ok(network) => {
-            outline(report, &network);
             let origin = report.origin.clone();
-            let case = Case { configuration, chain, origin: &origin, flat, network: &network };
+            let case =
+                Case { configuration, chain, origin: &origin, flat, network: &network, pool: None };
             notes::of_values(report, &case);
-            report.remarks = main_plugins::remarks(&case);
-            report.mistakes.add(limits(&network));
+            if network.pools.is_empty() {
+                let own = network.reservations.entries.len();
+                report.outlines.push(Outline::of(&network, None, own));
+                notes::of_addresses(report, &case);
+                report.remarks = main_plugins::remarks(&case);
+                report.mistakes.add(limits(&network));
+            } else {
+                of_pools(report, &case, settings.as_ref(), known);
+            }
         }
     }
     notes::of_keys(report, configuration);
@@ -73,11 +83,8 @@ fn settings(
     merged: &Merged<'_>,
     configuration: &Json,
     environment: &Environment,
-) {
-    let settings = match Settings::parse(merged, false) {
-        Ok(settings) => settings,
-        Err(error) => return report.mistakes.add(error),
-    };
+) -> Option<Settings> {
+    let settings = report.mistakes.note(Settings::parse(merged, false))?;
     store(report, &settings, environment);
     let ipam_type = configuration.find("ipam").and_then(|ipam| ipam.find("type")?.as_str());
     if !settings.store.named {
@@ -90,12 +97,57 @@ fn settings(
             "no store is configured here: {who} datastore or data_dir in each node's flat file"
         ));
     }
-    report.notes.extend(settings.log.notes);
+    report.notes.extend(settings.log.notes.iter().cloned());
     if let Some(path) = merged.overruled_by() {
         report.note(format!(
             "the store of Whereabouts is not used, because {} names a store",
             path.display()
         ));
+    }
+    Some(settings)
+}
+
+/// Checks a network with each of its pools, as the pool serves it.
+fn of_pools(report: &mut Report, case: &Case<'_>, settings: Option<&Settings>, known: &KnownPools) {
+    let network = case.network;
+    report.mistakes.add(network.beyond.clone());
+    for name in &network.pools {
+        let inside = |place: &str| format!("pool {name}: {place}");
+        let KnownPool { file, pool } = match known.find(name, case.flat, settings) {
+            Ok(Ok(found)) => found,
+            Ok(Err(why)) => {
+                report.note(why);
+                continue;
+            }
+            Err(error) => {
+                report.mistakes.add(error);
+                continue;
+            }
+        };
+        let Some(served) =
+            report.mistakes.note(network.served_by(&pool, None).map_err(|all| all.at(inside)))
+        else {
+            continue;
+        };
+        let served_by = ServedBy { name: name.clone(), file };
+        let own = network.reservations.entries.len();
+        report.outlines.push(Outline::of(&served, Some(served_by), own));
+        examine_served(report, &Case { network: &served, pool: Some(&pool), ..*case });
+    }
+}
+
+/// Adds the notes and mistakes of a network as a pool serves it. What several pools have in common is
+/// reported once.
+pub(super) fn examine_served(report: &mut Report, case: &Case<'_>) {
+    notes::of_addresses(report, case);
+    for remark in main_plugins::remarks(case) {
+        if report.remarks.iter().all(|other| other.words != remark.words) {
+            report.remarks.push(remark);
+        }
+    }
+    if let Some(pool) = case.pool.filter(|_| case.network.beyond.is_empty()) {
+        let inside = |place: &str| format!("pool {}: {place}", pool.name);
+        report.mistakes.add(limits(case.network).at(inside));
     }
 }
 
@@ -120,35 +172,6 @@ pub(super) fn store(report: &mut Report, settings: &Settings, environment: &Envi
             Store::Kubernetes { kubeconfig: kubeconfig.clone(), server: server.ok() }
         }
     });
-}
-
-/// Reports the addresses and routes.
-pub(super) fn outline(report: &mut Report, network: &Network) {
-    report.scope = Some(network.scope.name().map(str::to_owned));
-    let range_row = |range: &ConfiguredRange| Range {
-        range: range.bounds.to_string(),
-        subnet: range.subnet.to_string(),
-        addresses: range.candidates().count(),
-        gateway: range.gateway.map(|gateway| gateway.to_string()),
-    };
-    report.sets =
-        network.sets.iter().map(|set| set.ranges.iter().map(range_row).collect()).collect();
-    report.statics =
-        network.statics.iter().map(|fixed| format!("{}/{}", fixed.address, fixed.prefix)).collect();
-    let reserved = network
-        .reservations
-        .entries
-        .iter()
-        .flat_map(|entry| entry.ranges.iter().map(|range| (*range, entry.owner.to_string())));
-    report.reservations = reserved.collect();
-    report.on_request = network.reservations.on_request.ranges().collect();
-    let candidates = network.ranges().map(ConfiguredRange::candidates);
-    report.dynamic = candidates.flat_map(|set| set.ranges().collect::<Vec<_>>()).collect();
-    let routes = network.routes.iter().map(|route| {
-        let gw = route.gw.map_or_else(String::new, |gw| format!(" via {gw}"));
-        format!("{}{gw}", route.dst)
-    });
-    report.routes = routes.collect();
 }
 
 /// Returns what keeps the network from a new allocation, even if every address is free.

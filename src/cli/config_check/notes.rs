@@ -2,9 +2,9 @@
 
 use super::case::Case;
 use super::report::Report;
-use crate::addr::{Blocks, Subnet, parse_prefixed};
+use crate::addr::{Blocks, Range, Subnet, parse_prefixed};
 use crate::config::{ADDRESS_KEYS, ConfigError, gateway_fits, ignored};
-use crate::ipam::RangeSet;
+use crate::ipam::{ConfiguredRange, RangeSet};
 use crate::json::{Json, TWO_VALUES, excerpt};
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use std::net::IpAddr;
 /// The maximum number of notes of one kind about one network.
 const MOST: usize = 20;
 
-/// Adds the notes about the values of a valid network, and the mistake that no address is left.
+/// Adds the notes about the values of a valid network, without those about its addresses.
 pub(super) fn of_values(report: &mut Report, case: &Case<'_>) {
     if case.configuration.find("name").is_none() {
         report.note("no name: the runtime must fill it in");
@@ -23,17 +23,25 @@ pub(super) fn of_values(report: &mut Report, case: &Case<'_>) {
              to use the same addresses twice, give the networks different values of network_name",
         );
     }
-    let ipam = case.configuration.find("ipam");
-    let own = ADDRESS_KEYS
-        .iter()
-        .any(|key| ipam.is_some_and(|ipam| ipam.find_in_any_case(key).is_some()));
-    if let Some(ipam) = ipam.filter(|_| own) {
+    if let Some(ipam) = own_ipam(case) {
         host_bits(report, ipam);
         unused_of_flat_file(report, case);
     }
+}
+
+/// Adds the notes about the addresses of a valid network, or of a network as a pool serves it, and
+/// the mistake that no address is left.
+pub(super) fn of_addresses(report: &mut Report, case: &Case<'_>) {
     gateways_outside(report, case);
-    empty_ranges(report, case, ipam.filter(|_| own));
+    empty_ranges(report, case);
     vain_excludes(report, case);
+}
+
+/// Returns the `ipam` of a network that has its own addresses.
+fn own_ipam<'c>(case: &Case<'c>) -> Option<&'c Json> {
+    let has_own =
+        |ipam: &&Json| ADDRESS_KEYS.iter().any(|key| ipam.find_in_any_case(key).is_some());
+    case.configuration.find("ipam").filter(has_own)
 }
 
 /// Notes gateways outside the subnet of their range. They are answered, as by Whereabouts and
@@ -170,8 +178,11 @@ fn unused_of_flat_file(report: &mut Report, case: &Case<'_>) {
 
 /// Reports range sets without a usable address: no ADD can succeed. A single empty range of a set
 /// with another one is only noted.
-fn empty_ranges(report: &mut Report, case: &Case<'_>, ipam: Option<&Json>) {
-    let places = set_places(ipam);
+fn empty_ranges(report: &mut Report, case: &Case<'_>) {
+    let places = match case.pool {
+        Some(pool) => vec![format!("pool {}", pool.name); case.network.sets.len()],
+        None => set_places(own_ipam(case)),
+    };
     let is_empty = |set: &RangeSet| set.ranges.iter().all(|range| range.candidates().is_empty());
     for (at, set) in case.network.sets.iter().enumerate() {
         if is_empty(set) {
@@ -219,16 +230,32 @@ fn vain_excludes(report: &mut Report, case: &Case<'_>) {
     let network = case.network;
     let ranges = || network.ranges();
     let subnets: Blocks = ranges().map(|range| range.subnet.whole()).collect();
-    let of_all = network.excludes.iter().copied().filter(|range| !subnets.touches(range));
-    let of_one = ranges().flat_map(|range| {
-        let own = range.excluded[1].ranges();
-        own.filter(|excluded| range.subnet.whole().intersection(excluded).is_none())
-    });
+    // Another pool of the network may have an address that its own `exclude` names.
+    let of_network = network.excludes.iter().copied().filter(|_| case.pool.is_none());
+    let of_all = of_network.filter(|range| !subnets.touches(range));
+    // In a pool, the gaps between its addresses are excluded, too.
+    let own: Vec<(Subnet, Range)> = match case.pool {
+        Some(pool) => {
+            let all = pool.subnets.iter();
+            all.flat_map(|entry| entry.excluded.iter().map(|own| (entry.subnet, own.range)))
+                .collect()
+        }
+        None => {
+            let own = |range: &ConfiguredRange| {
+                let (subnet, own) = (range.subnet, range.excluded[1].ranges());
+                own.map(|own| (subnet, own)).collect::<Vec<_>>()
+            };
+            ranges().flat_map(own).collect()
+        }
+    };
+    let is_outside =
+        |(subnet, excluded): &&(Subnet, Range)| subnet.whole().intersection(excluded).is_none();
+    let of_one = own.iter().filter(is_outside).map(|(_, excluded)| *excluded);
     let mut said = HashSet::new();
     for range in of_all.chain(of_one).filter(|range| said.insert(*range)).take(MOST) {
         report.note(format!("exclude is outside every range: {range}"));
     }
-    let of_ranges = ranges().flat_map(|range| range.excluded[1].ranges());
+    let of_ranges = own.iter().map(|(_, excluded)| *excluded);
     let excluded: Blocks = network.excludes.iter().copied().chain(of_ranges).collect();
     let covered = network.statics.iter().filter(|fixed| excluded.contains(fixed.address));
     for fixed in covered.take(MOST) {

@@ -1,13 +1,13 @@
-//! What `config check` found about one network, as text and as JSON.
+//! What `config check` found about one network or pool, as text and as JSON.
 
 use super::main_plugins::Remark;
-use crate::addr;
+use super::outline::Outline;
 use crate::cli::output;
 use crate::config::{ConfigError, Mistakes, Origin};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
-/// The result of the check of one network or flat file.
+/// The result of the check of one network, pool or flat file.
 #[derive(Default)]
 pub(super) struct Report {
     /// The file or server, and the place of the network in it.
@@ -25,21 +25,11 @@ pub(super) struct Report {
     pub(super) not_ours: Option<String>,
     /// The store of the network, if it can be determined.
     pub(super) store: Option<Store>,
-    /// The scope of its addresses, if its configuration is valid. An inner `None` is the scope
-    /// without a name.
-    pub(super) scope: Option<Option<String>>,
-    /// The range sets. An ADD gives one address from each.
-    pub(super) sets: Vec<Vec<Range>>,
-    /// The static addresses, with their prefix lengths.
-    pub(super) statics: Vec<String>,
-    /// The addresses that are reserved, and for which pods.
-    pub(super) reservations: Vec<(addr::Range, String)>,
-    /// The addresses that are given only on request.
-    pub(super) on_request: Vec<addr::Range>,
-    /// The addresses that are given dynamically.
-    pub(super) dynamic: Vec<addr::Range>,
-    /// The routes.
-    pub(super) routes: Vec<String>,
+    /// What it allocates from, if its configuration is valid: one outline for a network with
+    /// ranges, one for each pool that was found for a network with pools.
+    pub(super) outlines: Vec<Outline>,
+    /// What is known about a pool, if this is one.
+    pub(super) pool: Option<PoolSummary>,
     /// The number of pods that use it, if a cluster was asked.
     pub(super) used_by: Option<usize>,
     /// What is valid but suspicious.
@@ -69,16 +59,18 @@ pub(super) enum Store {
     },
 }
 
-/// A range in a report.
-pub(super) struct Range {
-    /// The first to the last address.
-    pub(super) range: String,
-    /// The subnet.
-    pub(super) subnet: String,
-    /// The number of addresses that may be given out.
+/// What a report says about a pool besides its outline.
+pub(super) struct PoolSummary {
+    /// The number of subnets.
+    pub(super) subnets: usize,
+    /// The number of addresses that can be given, reserved or not.
     pub(super) addresses: u128,
-    /// The gateway.
-    pub(super) gateway: Option<String>,
+    /// The number of reservations.
+    pub(super) reservations: usize,
+    /// The namespaces whose pods may use it. If there is none, all may.
+    pub(super) namespaces: Vec<String>,
+    /// The labels of its nodes, as `key=value`. If there is none, every node may use it.
+    pub(super) node_labels: Vec<String>,
 }
 
 impl Report {
@@ -87,15 +79,23 @@ impl Report {
         Self { file: file.to_owned(), place, origin, ..Self::default() }
     }
 
-    /// Adds a note.
+    /// Adds a note. Several pools of a network may give the same one.
     pub(super) fn note(&mut self, note: impl Into<String>) {
-        self.notes.push(note.into());
+        let note = note.into();
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
     }
 
     /// Returns the name of the object with its namespace, if it has both.
     pub(super) fn object(&self) -> Option<String> {
         let (namespace, name) = (self.origin.namespace.as_ref()?, self.origin.name.as_ref()?);
         Some(format!("{namespace}/{name}"))
+    }
+
+    /// Returns whether this is the report of a pool.
+    pub(super) fn is_pool(&self) -> bool {
+        self.origin.kind == Some("IPPool")
     }
 
     /// Returns the number of mistakes.
@@ -120,19 +120,19 @@ impl Report {
                 server.iter().for_each(|server| line("API server", server));
             }
         }
-        if let Some(scope) = &self.scope {
-            line("scope", scope.as_deref().unwrap_or("(unnamed)"));
+        for outline in &self.outlines {
+            let lines = outline.lines();
+            match &outline.pool {
+                None => lines.iter().for_each(|(what, of)| line(what, of)),
+                Some(pool) => {
+                    line("pool", &format!("{} ({})", pool.name, pool.file));
+                    lines.iter().for_each(|(what, of)| line(&format!("  {what}"), of));
+                }
+            }
         }
-        for set in &self.sets {
-            let ranges: Vec<String> = set.iter().map(Range::outline).collect();
-            line("one address from", &ranges.join(", else "));
+        if let Some(pool) = &self.pool {
+            pool.lines().iter().for_each(|(what, of)| line(what, of));
         }
-        self.statics.iter().for_each(|fixed| line("static address", fixed));
-        for (range, owner) in &self.reservations {
-            line("reserved", &format!("{} for {owner}", output::addresses(range)));
-        }
-        self.on_request.iter().for_each(|range| line("only on request", &output::addresses(range)));
-        self.routes.iter().for_each(|route| line("route", route));
         if let Some(pods) = self.used_by {
             line("used by", &output::count(pods, "pod"));
         }
@@ -159,11 +159,12 @@ impl Report {
         parts.extend(self.object());
         parts.extend(Some(&self.place).filter(|place| !place.is_empty()).cloned());
         let place = output::printable(&parts.join(": "));
+        let what = if self.is_pool() { "pool" } else { "network" };
         match (self.is_flat_file, name) {
             (true, _) => format!("flat file ({place})"),
-            (false, Some(name)) => format!("network {} ({place})", output::printable(name)),
-            (false, None) if self.scope.is_none() && self.not_ours.is_none() => place,
-            (false, None) => format!("network ({place})"),
+            (false, Some(name)) => format!("{what} {} ({place})", output::printable(name)),
+            (false, None) if self.outlines.is_empty() && self.not_ours.is_none() => place,
+            (false, None) => format!("{what} ({place})"),
         }
     }
 
@@ -172,7 +173,8 @@ impl Report {
         let mistake = |mistake: &ConfigError| json!({"place": mistake.place, "reason": mistake.reason, "hint": mistake.hint});
         let remarks = self.remarks.iter().map(|remark| &remark.words);
         let notes: Vec<&String> = self.notes.iter().chain(remarks).collect();
-        json!({
+        let own = self.outlines.iter().find(|outline| outline.pool.is_none());
+        let mut value = json!({
             "file": self.file,
             "place": self.place,
             "kind": self.origin.kind,
@@ -184,18 +186,28 @@ impl Report {
             "ours": self.not_ours.is_none(),
             "notOurs": self.not_ours,
             "store": self.store.as_ref().map(Store::json),
-            "scope": self.scope.as_ref().map(|scope| scope.as_deref().unwrap_or_default()),
-            "ranges": self.sets.iter().map(|set| set.iter().map(Range::json).collect()).collect::<Vec<Value>>(),
-            "addresses": self.statics,
-            "reservations": self.reservations.iter().map(|(range, owner)| json!({"addresses": output::addresses(range), "for": owner})).collect::<Vec<Value>>(),
-            "reserved": self.on_request.iter().map(output::addresses).collect::<Vec<String>>(),
-            "routes": self.routes,
+            "pool": self.pool.as_ref().map(PoolSummary::json),
+            "pools": self.outlines.iter().filter_map(of_pool).collect::<Vec<Value>>(),
             "usedBy": self.used_by,
             "notes": notes,
             "mistakes": self.mistakes.first().iter().map(mistake).collect::<Vec<Value>>(),
             "moreMistakes": self.mistakes.more(),
-        })
+        });
+        for (key, part) in Outline::json(own) {
+            value[key] = part;
+        }
+        value
     }
+}
+
+/// Returns what a network gets from a pool, for programs.
+fn of_pool(outline: &Outline) -> Option<Value> {
+    let pool = outline.pool.as_ref()?;
+    let mut value = json!({"name": pool.name, "file": pool.file});
+    for (key, part) in Outline::json(Some(outline)) {
+        value[key] = part;
+    }
+    Some(value)
 }
 
 impl Store {
@@ -212,22 +224,33 @@ impl Store {
     }
 }
 
-impl Range {
-    fn outline(&self) -> String {
+impl PoolSummary {
+    fn lines(&self) -> Vec<(&'static str, String)> {
+        let mut lines = Vec::new();
+        if !self.namespaces.is_empty() {
+            lines.push(("only for pods in", self.namespaces.join(", ")));
+        }
+        if !self.node_labels.is_empty() {
+            lines.push(("only on nodes with", self.node_labels.join(", ")));
+        }
         let addresses = if self.addresses == 1 { "address" } else { "addresses" };
-        let gateway = match &self.gateway {
-            Some(gateway) => format!("gateway {gateway}"),
-            None => "no gateway".to_owned(),
-        };
-        format!("{} in {} ({} {addresses}, {gateway})", self.range, self.subnet, self.addresses)
+        let total = format!(
+            "{}, {} {addresses} that can be given, {}",
+            output::count(self.subnets, "subnet"),
+            self.addresses,
+            output::count(self.reservations, "reservation")
+        );
+        lines.push(("in total", total));
+        lines
     }
 
     fn json(&self) -> Value {
         json!({
-            "range": self.range,
-            "subnet": self.subnet,
+            "subnets": self.subnets,
             "addresses": output::number(self.addresses),
-            "gateway": self.gateway,
+            "reservations": self.reservations,
+            "namespaces": self.namespaces,
+            "nodeLabels": self.node_labels,
         })
     }
 }

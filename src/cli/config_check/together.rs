@@ -1,56 +1,46 @@
-//! What concerns several networks: notes that many of them share, and networks of one name in
-//! several namespaces, which every plugin takes for one network.
+//! What concerns several networks and pools: notes that many of them share, networks of one name in
+//! several namespaces, which every plugin takes for one network, and addresses that several have.
 
+use super::overlaps::Overlaps;
+use super::party::{Names, Note, Party};
 use super::report::Report;
-use crate::addr::{Blocks, Range};
+use super::reserved::Reserved;
 use crate::cli::output;
-use std::collections::BTreeMap;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// The maximum number of names in a note.
-const MOST: usize = 5;
-
-/// The maximum number of reservations of a scope that are compared with other networks.
-const MOST_RESERVED: usize = 100;
-
-/// The networks that were checked.
+/// The networks and pools that were checked.
 #[derive(Default)]
 pub(super) struct Together {
     /// The general notes, with the networks that they concern.
     general: BTreeMap<String, Names>,
     /// The namespaces of the objects, by the name of their network.
     namespaces: BTreeMap<String, Names>,
-    /// The addresses of each scope.
-    scopes: BTreeMap<String, Scope>,
-}
-
-/// The addresses of one scope, each with the network and the pods that it is for.
-#[derive(Default)]
-struct Scope {
-    reserved: Vec<(Range, String, String)>,
-    dynamic: Vec<(Range, String)>,
-}
-
-/// Names, of which only the first are kept.
-#[derive(Default)]
-struct Names {
-    first: Vec<String>,
-    count: usize,
+    reserved: Reserved,
+    overlaps: Overlaps,
+    /// The names of the pools that have a report of their own.
+    pools: BTreeSet<String>,
 }
 
 impl Together {
-    /// Adds a network.
+    /// Adds a network or a pool.
     pub(super) fn add(&mut self, report: &Report) {
         let name = report.name.as_deref().unwrap_or("a network without a name");
         for remark in report.remarks.iter().filter(|remark| remark.is_general) {
             self.general.entry(remark.words.clone()).or_default().add(name.to_owned());
         }
-        if let Some(scope) = &report.scope {
-            let scope = self.scopes.entry(scope.clone().unwrap_or_default()).or_default();
-            let reserved = report.reservations.iter();
-            scope
-                .reserved
-                .extend(reserved.map(|(range, owner)| (*range, name.to_owned(), owner.clone())));
-            scope.dynamic.extend(report.dynamic.iter().map(|range| (*range, name.to_owned())));
+        for outline in &report.outlines {
+            let pool = match report.is_pool() {
+                true => report.name.as_deref(),
+                false => outline.pool.as_ref().map(|pool| pool.name.as_str()),
+            };
+            let network = Some(name).filter(|_| !report.is_pool());
+            self.reserved.add(network, pool, outline);
+            self.overlaps.add(network, pool, outline);
+        }
+        if report.is_pool() {
+            self.pools.extend(report.name.clone());
+            return;
         }
         if report.not_ours.is_none()
             && !report.is_named
@@ -74,63 +64,49 @@ impl Together {
                 text.push_str(&format!("note: {}\n", output::printable(&note)));
             }
         }
-        for note in self.unbound().values() {
-            text.push_str(&format!("note: {}\n", output::printable(note)));
+        for note in self.between() {
+            text.push_str(&format!("note: {}\n", output::printable(&note.words)));
         }
         text
     }
 
-    /// Returns the notes that a network gives out addresses that another one reserves, by the name
-    /// of the former.
-    pub(super) fn unbound(&self) -> BTreeMap<String, String> {
-        let mut found: BTreeMap<String, (Names, String)> = BTreeMap::new();
-        for scope in self.scopes.values() {
-            let dynamic: Blocks = scope.dynamic.iter().map(|(range, _)| *range).collect();
-            let given = scope.reserved.iter().filter(|(range, ..)| dynamic.touches(range));
-            for (range, network, owner) in given.take(MOST_RESERVED) {
-                for (others, other) in &scope.dynamic {
-                    if network != other && others.intersection(range).is_some() {
-                        let (names, _) = found
-                            .entry(other.clone())
-                            .or_insert_with(|| (Names::default(), network.clone()));
-                        names.add(format!("{} for {owner}", output::addresses(range)));
-                    }
-                }
+    /// Returns the notes about addresses of several networks and pools.
+    fn between(&self) -> Vec<Note> {
+        self.reserved.notes().into_iter().chain(self.overlaps.notes()).collect()
+    }
+
+    /// Adds the notes to the reports for programs. A note about a pool that has no report of its own
+    /// is added to the networks that name it.
+    pub(super) fn complete(&self, reports: &mut [Value]) {
+        let between = self.between();
+        for report in reports {
+            let Some(name) = report["name"].as_str() else { continue };
+            let mut parties = Vec::new();
+            let mut notes: Vec<String> = Vec::new();
+            if report["kind"] == "IPPool" {
+                parties.push(Party::Pool(name.to_owned()));
+            } else {
+                parties.push(Party::Network(name.to_owned()));
+                let pools = report["pools"].as_array().into_iter().flatten();
+                let pools = pools.filter_map(|pool| pool["name"].as_str());
+                let without_report = pools.filter(|pool| !self.pools.contains(*pool));
+                parties.extend(without_report.map(|pool| Party::Pool(pool.to_owned())));
+                notes.extend(self.note_on(name).filter(|_| report["nameIsOwn"] == false));
+            }
+            let is_concerned = |note: &&Note| note.about.iter().any(|one| parties.contains(one));
+            notes.extend(between.iter().filter(is_concerned).map(|note| note.words.clone()));
+            if let Some(all) = report["notes"].as_array_mut() {
+                all.extend(notes.into_iter().map(Value::from));
             }
         }
-        let note = |(name, (names, network)): (String, (Names, String))| {
-            let note = format!(
-                "network {name} gives out addresses that network {network} reserves: {}; put the reservations into both, or let their ranges not overlap",
-                names.list()
-            );
-            (name, note)
-        };
-        found.into_iter().map(note).collect()
     }
 
     /// Returns the note that a network is one with those of other namespaces.
-    pub(super) fn note_on(&self, name: &str) -> Option<String> {
+    fn note_on(&self, name: &str) -> Option<String> {
         let objects = self.namespaces.get(name).filter(|objects| 1 < objects.count)?;
         Some(format!(
             "network {name} is one network for every plugin, because its name has no namespace: {}; set \"name\" in each configuration",
             objects.list()
         ))
-    }
-}
-
-impl Names {
-    fn add(&mut self, name: String) {
-        self.count += 1;
-        if self.first.len() < MOST {
-            self.first.push(name);
-        }
-    }
-
-    fn list(&self) -> String {
-        let mut list = self.first.join(", ");
-        if self.first.len() < self.count {
-            list.push_str(&format!(" and {} more", self.count - self.first.len()));
-        }
-        list
     }
 }

@@ -47,7 +47,7 @@ pub(super) fn read(
                 Err(_) => is_readable = false,
             },
             Content::Mistake(_) => is_readable = false,
-            Content::FlatFile(_) | Content::Elsewhere(_) => {}
+            Content::FlatFile(_) | Content::Pool(_) | Content::Elsewhere(_) => {}
         });
         if is_dual {
             dual.0.insert(format!("{namespace}/{name}"));

@@ -12,6 +12,9 @@ struct Operator {
     plugin: &'static str,
 }
 
+/// The group of our own kinds. Other groups have kinds of the same names.
+const OURS: &str = "hereabouts.dev";
+
 const SRIOV: &str = "sriovnetwork.openshift.io";
 const MELLANOX: &str = "mellanox.com";
 
@@ -54,6 +57,7 @@ impl Walk<'_> {
             "NetworkAttachmentDefinition" if is("k8s.cni.cncf.io") => {
                 self.definition(object, place, around);
             }
+            "IPPool" if group == Some(OURS) => self.pool(object, place, around),
             "Network" if is("operator.openshift.io") => self.additional(object, place, around),
             "Template" if is("template.openshift.io") || group.is_none() => {
                 let parameters = parameters(&object);
@@ -107,6 +111,21 @@ impl Walk<'_> {
             }
             Err(error) => self.mistake(&path, origin, error),
         }
+    }
+
+    /// Emits a pool. The items of a server's list do not say their kind.
+    fn pool(&mut self, mut object: Json, place: &str, around: &Around) {
+        let origin = around.origin(&object, "IPPool", None);
+        if let Json::Object(entries) = &mut object {
+            for (key, value) in [("kind", &around.kind), ("apiVersion", &around.version)] {
+                if let Some(value) = value
+                    && entries.iter().all(|(name, _)| name != key)
+                {
+                    entries.push((key.to_owned(), Json::String(value.clone())));
+                }
+            }
+        }
+        self.found(place, origin, Content::Pool(object));
     }
 
     /// The networks of OpenShift's cluster network operator.

@@ -45,6 +45,11 @@ fn check(text: &str, expected: &Expect) {
                 .unwrap();
             }
             Content::FlatFile(_) => writeln!(lines, "flat file").unwrap(),
+            Content::Pool(document) => {
+                let keys: Vec<&str> =
+                    document.entries().iter().map(|(key, _)| key.as_str()).collect();
+                writeln!(lines, "pool with {}", keys.join(", ")).unwrap();
+            }
             Content::Elsewhere(why) => writeln!(lines, "{why}").unwrap(),
             Content::Mistake(error) => writeln!(lines, "{error}").unwrap(),
         }
@@ -53,6 +58,30 @@ fn check(text: &str, expected: &Expect) {
 }
 
 const HEAD: &str = "apiVersion: k8s.cni.cncf.io/v1\nkind: NetworkAttachmentDefinition\nmetadata:\n  name: a\n  namespace: apps\nspec:\n";
+
+#[test]
+fn pools_are_told_from_pools_of_others() {
+    let pool = r#""metadata":{"name":"blue"},"spec":{}"#;
+    let of = |version: &str| format!(r#"{{"apiVersion":"{version}","kind":"IPPool",{pool}}}"#);
+    check(
+        &of("hereabouts.dev/v1alpha1"),
+        &expect![[r#"
+            whole [IPPool -/blue] pool with apiVersion, kind, metadata, spec
+        "#]],
+    );
+    for version in ["whereabouts.cni.cncf.io/v1alpha1", "crd.projectcalico.org/v1", "v1"] {
+        check(&of(version), &expect![[""]]);
+    }
+    // The server leaves kind and apiVersion out of the items of a list.
+    check(
+        &format!(
+            r#"{{"apiVersion":"hereabouts.dev/v1alpha1","kind":"IPPoolList","items":[{{{pool}}}]}}"#
+        ),
+        &expect![[r#"
+            items[0] [IPPool -/blue] pool with metadata, spec, kind, apiVersion
+        "#]],
+    );
+}
 
 #[test]
 fn whatever_kubectl_reads_is_read() {

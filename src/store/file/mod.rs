@@ -55,6 +55,7 @@ use lock_waits::refused_lock;
 use session::FileSession;
 use std::cell::OnceCell;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 pub use store_notes::Notes;
@@ -300,21 +301,27 @@ impl<D: Disk> Store for FileStore<D> {
     }
 
     fn has_room(&self, scope: &Scope, candidates: &AddrSet) -> Result<bool, StoreError> {
+        Ok(self.lowest_free(scope, candidates, Source::Dynamic)?.is_some())
+    }
+
+    fn lowest_free(
+        &self,
+        scope: &Scope,
+        candidates: &AddrSet,
+        source: Source,
+    ) -> Result<Option<IpAddr>, StoreError> {
         if !self.exists()? {
-            return Ok(!candidates.is_empty());
+            return Ok(candidates.nth(0));
         }
-        let gateways = gateways::Gateways::new(self, scope, Source::Dynamic);
+        let gateways = gateways::Gateways::new(self, scope, source);
         for hint in [hint::FullShards::read(&self.disk, scope), hint::FullShards::default()] {
-            if free_address::find_free(&self.disk, scope, candidates, &hint, &|address| {
-                gateways.bars(address)
-            })?
-            .free
-            .is_some()
-            {
-                return Ok(true);
+            let bars = |address| gateways.bars(address);
+            let search = free_address::find_free(&self.disk, scope, candidates, &hint, &bars)?;
+            if search.free.is_some() {
+                return Ok(search.free);
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     fn sticky(&self, scope: &Scope, _: Deadline) -> Result<Vec<Sticky>, StoreError> {

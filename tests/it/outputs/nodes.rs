@@ -44,6 +44,13 @@ fn config_check_prints_this() {
         r#"{"cniVersion":"1.1.0","type":"macvlan","ipam":{"type":"whereabouts","range":"10.1.2.0/24"}}"#,
     );
     check("no JSON", "{");
+    let pool = "apiVersion: hereabouts.dev/v1alpha1\nkind: IPPool\nmetadata: {name: blue}\nspec:\n  scope: wire\n  subnets:\n  - subnet: 10.10.10.0/24\n    gateway: 10.10.10.1\n    addresses: [10.10.10.2-10.10.10.100, 10.10.10.102]\n    exclude: [{addresses: 10.10.10.7, reason: a printer}]\n  - subnet: fd00:10::/64\n  namespaces: [default]\n  nodeSelector: {matchLabels: {zone: a}}\n  reservations: [{pod: default/db-0, address: 10.10.10.40}]\n";
+    check("a pool", pool);
+    let network = configuration(r#""pools":["blue","red"]"#);
+    check("a network whose pools are not on this machine", &network);
+    std::fs::create_dir(sandbox.path("pools")).unwrap();
+    sandbox.write("pools/blue.yaml", pool);
+    check("a network whose pool is on this node", &network);
     sandbox.write("flat.conf", "{}");
     check(
         "no store",

@@ -216,3 +216,80 @@ fn usage_and_show_name_the_pool() {
     let last = shown.succeeded().stdout.lines().last().unwrap();
     expect!["Reserved:  for pod default/db-0, by pool a of network net1"].assert_eq(last);
 }
+
+/// `a` in a scope with two records of three, `b` beside it, and records of no pool.
+#[cfg(feature = "kube")]
+fn held() -> Sandbox {
+    let sandbox = crate::support::transcript::sandbox();
+    write(
+        &sandbox,
+        "a",
+        "{scope: wire, subnets: [{subnet: 10.1.2.0/29, exclude: [{addresses: 10.1.2.2, reason: a printer}]}], reservations: [{pod: default/db-0, address: 10.1.2.6}]}",
+    );
+    write(&sandbox, "b", "{subnets: [{subnet: 10.1.2.0/29, addresses: [10.1.2.1-10.1.2.3]}]}");
+    let (a, b) = (r#""pool":"a""#, r#""pool":"b""#);
+    add(&sandbox, "c1", "default/db-0", a).succeeded();
+    add(&sandbox, "c2", "default/x", a).succeeded();
+    add(&sandbox, "c3", "default/y", b).succeeded();
+    let ranges = r#""range":"10.1.2.0/29","network_name":"wire","range_start":"10.1.2.2""#;
+    add(&sandbox, "c4", "default/z", ranges).succeeded();
+    add(&sandbox, "c5", "default/z", r#""range":"10.9.9.0/29""#).succeeded();
+    // An address of `a`, in another scope.
+    let ranges = r#""range":"10.1.2.0/29","range_start":"10.1.2.4""#;
+    add(&sandbox, "c6", "default/w", ranges).succeeded();
+    sandbox
+}
+
+#[cfg(feature = "kube")]
+#[test]
+fn commands_for_pools_print_this() {
+    let sandbox = held();
+    let mut seen = crate::support::transcript::Transcript::new(&sandbox);
+    for args in [
+        &["list"][..],
+        &["list", "--pool", "a"],
+        &["list", "--pool", "a", "--pool", "b"],
+        &["list", "--pool", "b", "--pod", "default/x"],
+        &["list", "--pool", "c"],
+        &["usage", "--pool", "a"],
+        &["usage", "--pool", "b", "--pool", "a", "-o", "json"],
+        &["usage", "--pool", "c"],
+        &["usage"],
+        &["show", "10.1.2.1"],
+        &["show", "10.1.2.6", "--pool", "a"],
+        &["show", "10.1.2.3"],
+        &["show", "10.1.2.2", "--pool", "a"],
+        &["show", "10.9.9.1", "--pool", "a", "--pool", "b"],
+    ] {
+        seen.run(&sandbox, args);
+    }
+    seen.note("smaller pools, and one with a mistake");
+    write(&sandbox, "a", "{scope: wire, subnets: [{subnet: 10.1.2.0/29, addresses: [10.1.2.4]}]}");
+    write(&sandbox, "b", "{subnet: 10.1.2.0/29}");
+    let file = sandbox.write("net.json", &configuration(r#""pool":"a""#));
+    let file = file.to_str().unwrap();
+    seen.run(&sandbox, &["list", "--pool", "a"]);
+    seen.run(&sandbox, &["show", "10.1.2.6", "--network", file]);
+    seen.run(&sandbox, &["show", "10.1.2.6", "--pool", "a", "-o", "json"]);
+    seen.run(&sandbox, &["usage", "--pool", "b"]);
+    std::fs::remove_dir_all(sandbox.path("pools")).unwrap();
+    seen.note("no pools");
+    seen.run(&sandbox, &["list", "--pool", "a"]);
+    seen.assert("pools");
+}
+
+/// A directory that the operator names has the pools in it, and not those beside the flat file.
+#[cfg(feature = "kube")]
+#[test]
+fn the_pools_of_a_store_are_those_of_its_own_places() {
+    let sandbox = held();
+    let other = sandbox.path("other");
+    crate::support::sandbox::make_store(&other);
+    let other = other.to_str().unwrap();
+    let ended = sandbox.command(&["list", "--pool", "a", "--data-dir", other]);
+    assert!(ended.stderr.contains("this store has no pools"), "{ended:?}");
+    std::fs::rename(sandbox.path("pools"), sandbox.path("other/pools")).unwrap();
+    sandbox.command(&["list", "--pool", "a", "--data-dir", other]).succeeded();
+    let ended = sandbox.command(&["list", "--pool", "a"]);
+    assert_eq!(ended.status, Some(1), "{ended:?}");
+}

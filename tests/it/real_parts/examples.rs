@@ -20,8 +20,12 @@ const FIRST: &[(&str, &[&str])] = &[
     ("reservations.yaml", &["192.168.26.20"]),
     ("shared-data-dir.yaml", &["192.168.26.2"]),
     ("probe.yaml", &["192.168.28.2"]),
+    ("pool-network.yaml", &["192.168.29.10"]),
     ("cnitool.conflist", &["192.168.27.2"]),
 ];
+
+/// The pool that `pool-network.yaml` names.
+const POOL: &str = "example-pool.yaml";
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("conf-examples")
@@ -57,6 +61,8 @@ fn example(name: &str, sandbox: &Sandbox) -> String {
 fn add(sandbox: &Sandbox, configuration: &str) -> Ended {
     let flat = serde_json::json!({"datastore": "file", "data_dir": sandbox.store(), "node_name": "n1", "allowed_paths": [sandbox.root]});
     sandbox.write("flat.conf", &flat.to_string());
+    std::fs::create_dir_all(sandbox.path("pools")).unwrap();
+    std::fs::copy(folder().join(POOL), sandbox.path("pools").join(POOL)).unwrap();
     let mut call = sandbox.call("ADD");
     call.set("CNI_ARGS", POD).stdin(configuration);
     if configuration.contains("\"probe\"") {
@@ -84,7 +90,7 @@ fn every_example_is_in_the_list() {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    files.retain(|name| name != "hereabouts.conf");
+    files.retain(|name| name != "hereabouts.conf" && name != POOL);
     files.sort();
     let mut listed: Vec<String> = FIRST.iter().map(|(name, _)| (*name).to_owned()).collect();
     listed.sort();
@@ -94,12 +100,27 @@ fn every_example_is_in_the_list() {
 #[test]
 fn every_example_is_free_of_mistakes() {
     for (name, _) in FIRST {
-        let mut call = Call::bare();
-        call.set("HEREABOUTS_CONFIG", folder().join("hereabouts.conf"));
-        call.args =
-            ["config", "check", folder().join(name).to_str().unwrap()].map(str::to_owned).to_vec();
-        let ended = call.run();
+        let ended = check(&[name]);
         assert_eq!(ended.status, Some(0), "{name}: {ended:?}");
+    }
+}
+
+fn check(names: &[&str]) -> Ended {
+    let mut call = Call::bare();
+    call.set("HEREABOUTS_CONFIG", folder().join("hereabouts.conf"));
+    let files = names.iter().map(|name| folder().join(name).to_str().unwrap().to_owned());
+    call.args = ["config", "check"].map(str::to_owned).into_iter().chain(files).collect();
+    call.run()
+}
+
+#[test]
+fn the_example_of_a_pool_serves_its_network() {
+    for files in [["pool-network.yaml", POOL], [POOL, "pool-network.yaml"]] {
+        let text = check(&files).succeeded().stdout.clone();
+        let pool = text.lines().find(|line| line.starts_with("pool example-pool (")).unwrap();
+        assert!(pool.ends_with("/example-pool.yaml)"), "{pool}");
+        assert!(text.contains("  pool: example-pool ("), "{text}");
+        assert!(!text.contains("was not checked"), "{text}");
     }
 }
 

@@ -1,0 +1,193 @@
+//! A store that answers claims without making them, for an ADD on trial. It reads the real store, and
+//! finds free addresses as the real store does.
+
+use crate::addr::{AddrSet, Range};
+use crate::ipam::{
+    Allocation, Attachment, IfName, NetworkName, PodRef, Record, Scope, Source, Sticky,
+};
+use crate::retry::Deadline;
+use crate::store::disk::Held;
+use crate::store::pools::{Read, StoredPool};
+use crate::store::upkeep::Upkeep;
+use crate::store::{
+    Access, Claim, Filter, Holdings, Listing, Rehome, Release, Session, Store, StoreError,
+};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+/// What an ADD on trial would take from sandboxes that have ended.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Taken {
+    /// The records that it would free to have room.
+    pub(crate) freed: Vec<Allocation>,
+    /// The addresses of earlier sandboxes of the pod that it would keep.
+    pub(crate) moved: Vec<IpAddr>,
+}
+
+/// See the module.
+pub(super) struct TrialStore {
+    store: Box<dyn Upkeep>,
+    /// The addresses that were claimed on trial.
+    claimed: RefCell<Vec<(Scope, IpAddr)>>,
+    taken: Rc<RefCell<Taken>>,
+}
+
+/// A lock that excludes nobody: nothing is changed under it.
+struct NoLock;
+
+impl Held for NoLock {}
+
+impl TrialStore {
+    pub(super) fn new(store: Box<dyn Upkeep>, taken: Rc<RefCell<Taken>>) -> Self {
+        Self { store, claimed: RefCell::default(), taken }
+    }
+
+    /// Returns the address that a claim would get.
+    fn find(
+        &self,
+        scope: &Scope,
+        candidates: &AddrSet,
+        source: Source,
+    ) -> Result<Option<IpAddr>, StoreError> {
+        let mut left = candidates.clone();
+        for (_, address) in self.claimed.borrow().iter().filter(|(of, _)| of == scope) {
+            left.remove(&Range::single(*address));
+        }
+        let taken = self.taken.borrow();
+        let freed =
+            taken.freed.iter().filter(|freed| freed.scope == *scope).map(|freed| freed.address);
+        let freed = freed.filter(|address| left.contains(*address));
+        Ok(self.store.lowest_free(scope, &left, source)?.into_iter().chain(freed).min())
+    }
+}
+
+impl Store for TrialStore {
+    fn lock_attachment(
+        &self,
+        _: &Attachment,
+        _: Access,
+        _: Deadline,
+    ) -> Result<Option<Box<dyn Held>>, StoreError> {
+        Ok(Some(Box::new(NoLock)))
+    }
+
+    fn try_lock_attachment(&self, _: &Attachment) -> Result<Option<Box<dyn Held>>, StoreError> {
+        Ok(Some(Box::new(NoLock)))
+    }
+
+    fn noted(&self, attachment: &Attachment) -> Option<Vec<Allocation>> {
+        self.store.noted(attachment)
+    }
+
+    fn open(
+        &self,
+        access: Access,
+        deadline: Deadline,
+    ) -> Result<Box<dyn Session + '_>, StoreError> {
+        if access == Access::Allocate {
+            self.store.ready()?;
+        }
+        Ok(Box::new(TrialSession { real: self.store.open(Access::Read, deadline)?, store: self }))
+    }
+
+    fn list(&self, filter: &Filter) -> Result<Listing<'_>, StoreError> {
+        let freed = self.taken.borrow().freed.clone();
+        let is_there = move |item: &Result<Allocation, StoreError>| {
+            item.as_ref().map_or(true, |found| !freed.contains(found))
+        };
+        Ok(Box::new(self.store.list(filter)?.filter(is_there)))
+    }
+
+    fn ready(&self) -> Result<(), StoreError> {
+        self.store.ready()
+    }
+
+    fn has_room(&self, scope: &Scope, candidates: &AddrSet) -> Result<bool, StoreError> {
+        self.store.has_room(scope, candidates)
+    }
+
+    fn pool(
+        &self,
+        name: &str,
+        read: Read,
+        deadline: Deadline,
+    ) -> Result<Option<StoredPool>, StoreError> {
+        self.store.pool(name, read, deadline)
+    }
+
+    fn node_labels(
+        &self,
+        read: Read,
+        deadline: Deadline,
+    ) -> Result<BTreeMap<String, String>, StoreError> {
+        self.store.node_labels(read, deadline)
+    }
+
+    fn sticky(&self, scope: &Scope, deadline: Deadline) -> Result<Vec<Sticky>, StoreError> {
+        self.store.sticky(scope, deadline)
+    }
+}
+
+/// A session that reads the real store and changes nothing.
+struct TrialSession<'s> {
+    real: Box<dyn Session + 's>,
+    store: &'s TrialStore,
+}
+
+impl Session for TrialSession<'_> {
+    fn holdings(&self, attachment: &Attachment) -> Result<Holdings, StoreError> {
+        self.real.holdings(attachment)
+    }
+
+    fn holdings_of_pod(
+        &self,
+        network: &NetworkName,
+        pod: &PodRef,
+        ifname: &IfName,
+    ) -> Result<Vec<Allocation>, StoreError> {
+        self.real.holdings_of_pod(network, pod, ifname)
+    }
+
+    fn claim(
+        &mut self,
+        scope: &Scope,
+        candidates: &AddrSet,
+        record: &Record,
+    ) -> Result<Claim, StoreError> {
+        let Some(address) = self.store.find(scope, candidates, record.source)? else {
+            return Ok(Claim::Full);
+        };
+        self.store.claimed.borrow_mut().push((scope.clone(), address));
+        let (scope, record) = (scope.clone(), record.clone());
+        Ok(Claim::Claimed(Allocation { scope, address, record, version: None }))
+    }
+
+    fn confirm(&mut self, _: &Allocation) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn rehome(&mut self, held: &Allocation, to: &Record) -> Result<Rehome, StoreError> {
+        self.store.taken.borrow_mut().moved.push(held.address);
+        Ok(Rehome::Done(Allocation { record: to.clone(), ..held.clone() }))
+    }
+
+    fn release(&mut self, held: &Allocation) -> Result<Release, StoreError> {
+        self.release_unchanged(held)
+    }
+
+    fn release_unchanged(&mut self, held: &Allocation) -> Result<Release, StoreError> {
+        let mut claimed = self.store.claimed.borrow_mut();
+        let before = claimed.len();
+        claimed.retain(|(scope, address)| (scope, address) != (&held.scope, &held.address));
+        if claimed.len() == before {
+            self.store.taken.borrow_mut().freed.push(held.clone());
+        }
+        Ok(Release::Done)
+    }
+
+    fn clean_up(&mut self, _: &Attachment) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
