@@ -11,14 +11,12 @@ use crate::ipam::PodRef;
 use crate::retry::Deadline;
 use crate::small_file::{error_text, read_small};
 use crate::store::Store;
+use crate::store::file::POOLS;
 use crate::store::pools::Read;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-
-/// The name of the directory of pools.
-const DIRECTORY: &str = "pools";
 
 /// Where the pools are, and how current they have to be.
 pub(crate) struct Pools<'a> {
@@ -176,7 +174,7 @@ pub(crate) fn read_file(
             let reason = format!(
                 "expected the file of the pool {name} in the data directory, because machines share the store"
             );
-            let hint = format!("move it to {}", settings.store.data_dir.join(DIRECTORY).display());
+            let hint = format!("move it to {}", settings.store.data_dir.join(POOLS).display());
             Err(unreadable(path, reason, Some(&hint)).into())
         }
         [(path, bytes)] => Ok(Pool::read(name, &path.display().to_string(), bytes)?),
@@ -205,7 +203,7 @@ pub(crate) fn places(name: &str, flat: Option<&FlatFile>, settings: &Settings) -
     let beside = flat.and_then(FlatFile::own).and_then(|own| own.path().parent());
     let roots = [beside, Some(settings.store.data_dir.as_path())];
     let file = format!("{name}.yaml");
-    roots.into_iter().flatten().map(|root| root.join(DIRECTORY).join(&file)).collect()
+    roots.into_iter().flatten().map(|root| root.join(POOLS).join(&file)).collect()
 }
 
 fn unreadable(path: &Path, reason: String, hint: Option<&str>) -> ConfigError {

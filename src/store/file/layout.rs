@@ -32,6 +32,9 @@ pub(super) const FORMAT: &str = "format";
 pub(super) const LOCK: &str = "lock";
 pub(super) const SCOPES: &str = "scopes";
 pub(super) const NODES: &str = "nodes";
+/// The directory of the pools of a store that machines share. Operators write it, and the store
+/// itself does not read it.
+pub(crate) const POOLS: &str = "pools";
 
 /// The prefix of names that `store test` and `store init` create next to the store for a while.
 pub(super) const ASIDE: &str = ".hereabouts-";

@@ -50,6 +50,7 @@ use crate::ipam::{Allocation, Attachment, Life, NodeName, Record, Scope, Source,
 use crate::retry::Deadline;
 use durable::sync_name;
 pub use expected_store::{Named, Terms};
+pub(crate) use layout::POOLS;
 use links::{failed_link, is_taken};
 use lock_waits::refused_lock;
 use session::FileSession;

@@ -12,9 +12,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// The names that may be in the data directory: the store's own, the node state of the Kubernetes
-/// store, and the notes about which store a node uses.
-const OURS: &[&str] =
-    &[layout::LOCK, layout::SCOPES, layout::NODES, layout::FORMAT, "kubernetes", "stores"];
+/// store, the notes about which store a node uses, and the pools.
+const OURS: &[&str] = &[
+    layout::LOCK,
+    layout::SCOPES,
+    layout::NODES,
+    layout::FORMAT,
+    layout::POOLS,
+    "kubernetes",
+    "stores",
+];
 
 /// Returns whether a name in the data directory is harmless: one of ours, or one that the
 /// filesystem creates by itself.

@@ -58,6 +58,18 @@ fn networks_that_name_one_pool_get_addresses_of_both_families_from_it() {
     assert_eq!(sandbox.add("c4", BLUE).code(), 100);
 }
 
+/// Machines that share a store read the pools in its directory, which may be there before the store.
+#[test]
+fn a_store_may_have_its_pools_before_its_first_add() {
+    let sandbox = Sandbox::new();
+    std::fs::create_dir_all(sandbox.store().join("pools")).unwrap();
+    let pool = "apiVersion: hereabouts.dev/v1alpha1\nkind: IPPool\nmetadata: {name: blue}\nspec: {subnets: [{subnet: 10.1.2.0/24}]}\n";
+    std::fs::write(sandbox.store().join("pools/blue.yaml"), pool).unwrap();
+    sandbox.command(&["store", "init", sandbox.store().to_str().unwrap()]).succeeded();
+    assert_eq!(sandbox.add("c1", BLUE).addresses(), ["10.1.2.1"]);
+    sandbox.command(&["verify"]).succeeded();
+}
+
 #[test]
 fn all_addresses_of_an_add_come_from_the_first_pool_that_has_room() {
     let sandbox = Sandbox::new();
