@@ -5,9 +5,9 @@
 
 mod steps;
 
-use super::{ExplainArgs, Format, UsageError, locate, output, pools, selectors};
+use super::{ExplainArgs, Format, HintedError, UsageError, locate, output, pools, selectors};
 use crate::cni::{Call, Sandbox, Version};
-use crate::config::{CniArgs, ConfigError, FlatFile, Merged, Network, Settings};
+use crate::config::{CniArgs, ConfigError, FlatFile, Merged, Network, Settings, StoreKind};
 use crate::environment::Environment;
 use crate::ipam::{ContainerId, IfName, NetworkName};
 use crate::json::Json;
@@ -43,7 +43,7 @@ pub(super) fn explain(environment: &Environment, args: &ExplainArgs) -> anyhow::
     for configuration in locate::configurations(&args.network)? {
         let args = cni_args.join(";").into_bytes();
         let trial = Trial { environment, place: &place, args, ifname: &ifname };
-        all.push(trial.steps(configuration)?);
+        all.push(trial.steps(&configuration)?);
     }
     match args.output {
         Format::Json => output::print_json(&Value::Array(all.iter().map(Steps::json).collect()))?,
@@ -67,28 +67,32 @@ struct Trial<'t> {
 }
 
 impl Trial<'_> {
-    fn steps(&self, mut configuration: Json) -> anyhow::Result<Steps> {
-        let is_probed = without_probe(&mut configuration);
-        let path = Merged::configuration_path(&configuration);
+    fn steps(&self, configuration: &Json) -> anyhow::Result<Steps> {
+        let path = Merged::configuration_path(configuration);
         let flat = self.place.flat_file(&self.environment.node, path)?;
-        let merged = Merged::new(&configuration, flat.as_ref())?;
+        let merged = Merged::new(configuration, flat.as_ref())?;
         let settings = Settings::parse(&merged, CniArgs::name_a_pod(&self.args))?;
+        if self.place.node.is_some() && settings.store.kind != StoreKind::File {
+            let message =
+                "--node: only the node itself knows what it would give from the Kubernetes store";
+            return Err(HintedError::new(message, "run the command on that node").into());
+        }
         let args = CniArgs::parse(&self.args)?;
         let node = machine::node_name(&self.environment.node, &settings, flat.as_ref())?;
         let call = self.call(configuration.clone())?;
         let name = call.network.to_string();
         let answer = self.add(&call)?;
-        let mut steps =
-            Steps::new(name, flat.as_ref(), &settings, (&node, &args.pod), is_probed, answer);
+        let mut steps = Steps::new(name, flat.as_ref(), &settings, (&node, &args.pod), answer);
         // The failure of the ADD says what is wrong with a network that cannot be parsed.
         let Ok(network) = Network::parse(&merged, &args) else {
             return Ok(steps);
         };
+        steps.is_probed = network.probe.is_some();
         if network.pools.is_empty() {
             steps.describe(&network);
         }
         for pool in &network.pools {
-            let answer = self.add(&self.call(only(&configuration, pool))?)?;
+            let answer = self.add(&self.call(only(configuration, pool))?)?;
             let is_chosen = answer.is_ok() && steps.pools.iter().all(|step| !step.is_chosen);
             if is_chosen {
                 steps.describe(&self.served(pool, &network, &args, flat.as_ref(), &settings)?);
@@ -136,13 +140,6 @@ impl Trial<'_> {
         };
         Ok(self.place.add(self.environment, call, &sandbox))
     }
-}
-
-/// Removes what would ask the other hosts on the wire. Returns whether there was anything.
-fn without_probe(configuration: &mut Json) -> bool {
-    let Json::Object(entries) = configuration else { return false };
-    let ipam = entries.iter_mut().find(|(key, _)| key == "ipam");
-    ipam.is_some_and(|(_, ipam)| ipam.take("probe").is_some())
 }
 
 /// Returns the configuration with one pool alone.

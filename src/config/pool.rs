@@ -14,7 +14,7 @@ use super::{ConfigError, Mistakes, documents, reservations, routes};
 use crate::addr::{AddrSet, Blocks, Range, Subnet, number};
 use crate::config::{Families, Route};
 use crate::ipam::{ConfiguredRange, RangeSet, Reservation, Scope};
-use crate::json::Json;
+use crate::json::{Json, TWO_VALUES};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -100,6 +100,9 @@ impl Pool {
     /// Returns every mistake, with its JSON path after `place`.
     pub fn parse(document: &Json, place: &str) -> Result<Self> {
         let whole = Field::new(place, document);
+        if let Some(path) = document.conflict() {
+            return Err(ConfigError::meaning(whole.path_of(&path), TWO_VALUES).into());
+        }
         expect(&whole, "apiVersion", API_VERSION)?;
         expect(&whole, "kind", KIND)?;
         let name = name(&whole)?;

@@ -135,7 +135,7 @@ fn give(
     };
     let is_alive = |held: &Record| !ready.life(held).is_dead();
     let own = (!network.own_addresses).then(|| ready.surroundings.own_addresses());
-    let probe = network.probe.as_ref();
+    let probe = network.probe.as_ref().filter(|_| !ready.surroundings.is_trial());
     let elsewhere = Elsewhere {
         own: own.as_deref(),
         probe: probe.map(|probe| (probe, &elsewhere::ask_hosts as elsewhere::AskHosts<'_>)),

@@ -172,7 +172,7 @@ pub fn node_name(
 
 /// Returns whether the directory, or the nearest existing one above it, is on a filesystem that
 /// other machines may reach.
-fn is_shared(directory: &Path) -> bool {
+pub(super) fn is_shared(directory: &Path) -> bool {
     use crate::store::disk::{Disk, RealDisk};
     let nearest = directory.ancestors().find(|path| path.is_dir());
     nearest.is_some_and(|path| !RealDisk::new(path.to_owned()).is_local().unwrap_or(true))

@@ -142,6 +142,12 @@ pub trait Surroundings {
         })
     }
 
+    /// Returns whether the call is only tried: it changes no note of this node and asks no other
+    /// host.
+    fn is_trial(&self) -> bool {
+        false
+    }
+
     /// Returns the debts of this node.
     fn debts(&self, settings: &Settings) -> Debts {
         Debts::new(settings.debts_dir.clone())
@@ -236,7 +242,8 @@ impl CallContext {
 
     /// Returns the notes of the addresses that are in use outside of the store.
     pub(crate) fn set_aside(&self) -> SetAside {
-        SetAside::new(&self.settings.debts_dir, &self.node, self.machine.now)
+        let notes = SetAside::new(&self.settings.debts_dir, &self.node, self.machine.now);
+        if self.surroundings.is_trial() { notes.frozen() } else { notes }
     }
 
     /// Returns the account of what this node owes for an attachment in this store.

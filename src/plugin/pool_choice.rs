@@ -8,7 +8,7 @@ use super::pools::{Pools, Served};
 use super::request::Request;
 use crate::cni::Version;
 use crate::config::{FlatFile, Network};
-use crate::ipam::{Attachment, PodRef};
+use crate::ipam::{self, Attachment, PodRef};
 use crate::retry::Deadline;
 use crate::store::pools::Read;
 use crate::store::{Access, StoreError};
@@ -34,14 +34,39 @@ impl PoolChoice<'_> {
     /// # Errors
     /// The reason why the last pool cannot serve the ADD.
     pub(super) fn give(&self, give: Give<'_>) -> Result<(Request, Given), Failure> {
-        let served = self.served(Read::Copies)?;
-        let copied = served.copied;
-        match self.give_from(served, give) {
-            Err(failure) if copied && failure.may_be_of_an_old_pool() => {
-                self.give_from(self.served(Read::Present)?, give)
+        let given = match self.try_with(Read::Copies, give) {
+            (true, Err(failure)) if failure.may_be_of_an_old_pool() => {
+                self.try_with(Read::Present, give).1
             }
+            (_, given) => given,
+        };
+        match given {
+            Err(failure @ Failure::Config(_)) => self.give_held(failure, give),
             given => given,
         }
+    }
+
+    /// Tries the pools. Returns also whether one of them was a copy.
+    fn try_with(&self, read: Read, give: Give<'_>) -> (bool, Result<(Request, Given), Failure>) {
+        match self.served(read) {
+            Ok(served) => (served.copied, self.give_from(served, give)),
+            Err(failure) => (false, Err(failure)),
+        }
+    }
+
+    /// Repeats an earlier answer, although no pool serves the network any more. Fails with this
+    /// failure if there is none.
+    fn give_held(&self, failure: Failure, give: Give<'_>) -> Result<(Request, Given), Failure> {
+        let session = self.ready.store.open(Access::Read, self.deadline)?;
+        let held = session.holdings(self.attachment)?.held;
+        drop(session);
+        let Some(first) = held.first().filter(|_| !ipam::is_half_done(&held)) else {
+            return Err(failure);
+        };
+        let network = Network { scope: first.scope.clone(), ..self.network.clone() };
+        let Ok(request) = Request::new(network, self.version) else { return Err(failure) };
+        let given = give(&request)?;
+        Ok((request, given))
     }
 
     fn served(&self, read: Read) -> Result<Served, Failure> {

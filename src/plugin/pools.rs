@@ -34,8 +34,24 @@ pub(crate) struct Served {
     networks: Vec<Network>,
     /// Why the other pools are not for the node and the pod.
     passed_over: Vec<String>,
+    /// The first mistake among these.
+    mistake: Option<ConfigError>,
     /// Whether one of the pools is a copy, so that the present pool may have more room.
     pub(crate) copied: bool,
+}
+
+/// Why a pool does not serve a network.
+enum PassedOver {
+    /// It is not for the node or the pod, in words.
+    Words(String),
+    /// It cannot be read or used.
+    Failure(Failure),
+}
+
+impl From<Failure> for PassedOver {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
 }
 
 impl Served {
@@ -45,6 +61,9 @@ impl Served {
     /// No pool is for the node and the pod.
     pub(super) fn networks(mut self) -> Result<Vec<Network>, Failure> {
         if self.networks.is_empty() {
+            if let Some(mistake) = self.mistake.filter(|_| self.passed_over.len() == 1) {
+                return Err(mistake.into());
+            }
             let reason =
                 format!("expected a pool for this pod, but {}", self.passed_over.join(", and "));
             return Err(ConfigError::meaning("ipam.pool", reason).into());
@@ -65,35 +84,72 @@ impl Pools<'_> {
         let mut served = Served::default();
         let labels = OnceCell::new();
         for name in &network.pools {
-            let (pool, is_copy) = self.read(name)?;
-            served.copied |= is_copy;
-            let namespace = pod.map(|pod| pod.namespace.as_str());
-            if pool.is_ending {
-                served.passed_over.push(format!("{name} is being deleted"));
-            } else if !pool.is_for(namespace) {
-                let namespace = namespace.map_or_else(
-                    || "a call without a pod".to_owned(),
-                    |namespace| format!("the namespace {namespace}"),
-                );
-                served.passed_over.push(format!("{name} is not for {namespace}"));
-            } else if let Some((key, value)) = self.unmet_label(&pool, &labels)? {
-                served
-                    .passed_over
-                    .push(format!("{name} is for nodes with the label {key}={value}"));
-            } else {
-                served.networks.push(network.served_by(&pool, pod)?);
+            match self.serve_by(name, network, pod, &labels, &mut served) {
+                Ok(network) => served.networks.push(network),
+                Err(PassedOver::Words(words)) => served.passed_over.push(words),
+                // A pool with a mistake must not stop the others.
+                Err(PassedOver::Failure(Failure::Config(mistake))) => {
+                    served.copied |= self.read == Read::Copies;
+                    served.passed_over.push(mistake.to_string());
+                    served.mistake.get_or_insert(mistake);
+                }
+                Err(PassedOver::Failure(failure)) => return Err(failure),
             }
         }
         Ok(served)
     }
 
-    /// Returns the network as each of its pools serves it, for whatever node and pod.
+    fn serve_by(
+        &self,
+        name: &str,
+        network: &Network,
+        pod: Option<&PodRef>,
+        labels: &OnceCell<BTreeMap<String, String>>,
+        served: &mut Served,
+    ) -> Result<Network, PassedOver> {
+        let (pool, is_copy) = self.read(name)?;
+        served.copied |= is_copy;
+        let namespace = pod.map(|pod| pod.namespace.as_str());
+        if pool.is_ending {
+            return Err(PassedOver::Words(format!("{name} is being deleted")));
+        }
+        if !pool.is_for(namespace) {
+            let namespace = namespace.map_or_else(
+                || "a call without a pod".to_owned(),
+                |namespace| format!("the namespace {namespace}"),
+            );
+            return Err(PassedOver::Words(format!("{name} is not for {namespace}")));
+        }
+        if let Some((key, value)) = self.unmet_label(&pool, labels)? {
+            let words = format!("{name} is for nodes with the label {key}={value}");
+            return Err(PassedOver::Words(words));
+        }
+        Ok(network.served_by(&pool, pod).map_err(Failure::from)?)
+    }
+
+    /// Returns the network as each of its pools serves it, for whatever node and pod. A pool with a
+    /// mistake is left out while another one can be used.
     ///
     /// # Errors
-    /// A pool cannot be read.
+    /// No pool can be used, or the store cannot be read.
     pub(crate) fn all(&self, network: &Network) -> Result<Vec<Network>, Failure> {
-        let serve = |name: &String| Ok(network.served_by(&self.read(name)?.0, None)?);
-        network.pools.iter().map(serve).collect()
+        let (mut usable, mut mistake) = (Vec::new(), None);
+        for name in &network.pools {
+            let served = self
+                .read(name)
+                .and_then(|(pool, _)| network.served_by(&pool, None).map_err(Failure::from));
+            match served {
+                Ok(network) => usable.push(network),
+                Err(failure @ Failure::Config(_)) => {
+                    mistake.get_or_insert(failure);
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        match mistake.filter(|_| usable.is_empty()) {
+            Some(mistake) => Err(mistake),
+            None => Ok(usable),
+        }
     }
 
     /// Returns a label that this node needs for the pool and does not have. The labels of the flat
@@ -168,7 +224,8 @@ pub(crate) fn read_file(
         }
     }
     let is_beside = |path: &Path| !path.starts_with(&settings.store.data_dir);
-    let is_shared = settings.store.id.is_some() && !settings.store.single_node;
+    let is_shared =
+        !settings.store.single_node && super::machine::is_shared(&settings.store.data_dir);
     match found.as_slice() {
         [(path, _)] if is_shared && is_beside(path) => {
             let reason = format!(

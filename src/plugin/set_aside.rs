@@ -69,6 +69,8 @@ impl Line {
 pub struct SetAside {
     lines: NoteLines,
     now: SystemTime,
+    /// Whether nothing is noted: for an ADD on trial.
+    is_frozen: bool,
 }
 
 impl SetAside {
@@ -76,11 +78,21 @@ impl SetAside {
     #[must_use]
     pub fn new(debts: &Path, node: &NodeName, now: SystemTime) -> Self {
         let path = debts.with_file_name("aside").join(node.as_str());
-        Self { lines: NoteLines { path }, now }
+        Self { lines: NoteLines { path }, now, is_frozen: false }
+    }
+
+    /// Lets a note be forgotten at once.
+    #[must_use]
+    pub(super) fn frozen(mut self) -> Self {
+        self.is_frozen = true;
+        self
     }
 
     /// Notes that an address is in use. A failure to note it fails nothing.
     pub(super) fn note(&self, scope: &Scope, address: IpAddr, user: User, time: Duration) {
+        if self.is_frozen {
+            return;
+        }
         let until = self.now.checked_add(time).unwrap_or(self.now);
         let line = Line {
             scope: scope.name().unwrap_or_default().to_owned(),

@@ -29,7 +29,7 @@ pub(super) struct Steps {
     own: Vec<std::net::IpAddr>,
     is_sticky: bool,
     /// Whether the ADD would ask other hosts.
-    is_probed: bool,
+    pub(super) is_probed: bool,
     /// Whether nodes avoid each other, so that the ADD may take another address.
     is_spread: bool,
     /// The answer of the ADD.
@@ -56,7 +56,6 @@ impl Steps {
         flat: Option<&FlatFile>,
         settings: &Settings,
         (node, pod): (&NodeName, &Option<PodRef>),
-        is_probed: bool,
         answer: Result<Tried, Failure>,
     ) -> Self {
         let is_file = settings.store.kind == StoreKind::File;
@@ -80,7 +79,7 @@ impl Steps {
             ranges: Vec::new(),
             own: Vec::new(),
             is_sticky: false,
-            is_probed,
+            is_probed: false,
             is_spread: !is_file && settings.order != AllocationOrder::Lowest,
             answer,
         }

@@ -129,8 +129,8 @@ impl Row {
             self.kind.to_owned(),
             name,
             output::printable(&self.what),
-            joined(&self.found.ipv4),
-            joined(&self.found.ipv6),
+            output::printable(&joined(&self.found.ipv4)),
+            output::printable(&joined(&self.found.ipv6)),
             output::printable(&self.verdict.text()),
         ]
     }

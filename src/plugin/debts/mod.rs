@@ -172,6 +172,8 @@ pub struct Debts {
     disk: Box<dyn Disk>,
     /// Whether anything has ever been owed here; checked once.
     used: Cell<Option<bool>>,
+    /// Whether nothing is written and removed: for an ADD on trial.
+    is_frozen: bool,
 }
 
 /// A file in the directory of debts.
@@ -204,7 +206,14 @@ impl Debts {
     /// Returns the debts on any disk, as tests need it.
     #[must_use]
     pub fn on(disk: Box<dyn Disk>) -> Self {
-        Self { disk, used: Cell::new(None) }
+        Self { disk, used: Cell::new(None), is_frozen: false }
+    }
+
+    /// Lets every change of the debts succeed and have no effect.
+    #[must_use]
+    pub(super) fn frozen(mut self) -> Self {
+        self.is_frozen = true;
+        self
     }
 
     /// Returns everything in the directory, of any node, in the order of the names.
@@ -291,6 +300,9 @@ impl Debts {
 
     /// Writes a debt and replaces an existing one.
     fn write(&self, debt: &Debt) -> io::Result<()> {
+        if self.is_frozen {
+            return Ok(());
+        }
         let bytes = note::encode(debt)?;
         let nanos =
             self.disk.now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
@@ -323,6 +335,9 @@ impl Debts {
     }
 
     fn unlink(&self, name: &Path) -> io::Result<()> {
+        if self.is_frozen {
+            return Ok(());
+        }
         match self.disk.unlink(name) {
             Err(error) if is_nothing(&error) => Ok(()),
             unlinked => unlinked,

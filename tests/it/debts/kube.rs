@@ -200,3 +200,27 @@ fn a_record_that_was_edited_meanwhile_is_freed_all_the_same() {
     node.sandbox.command(&["sweep", "--debts", "--yes"]).succeeded();
     assert_eq!((holders(cluster, &node.scope).len(), owed(&node.sandbox).len()), (0, 0));
 }
+
+/// Cause: `explain` runs the code of ADD, which would take over the address of a pod whose DEL left a
+/// debt, and strike it out there. Effect: nothing would free the address. Fix: an ADD on trial
+/// changes no debt.
+#[test]
+fn an_explanation_changes_no_debt() {
+    let (Some((_, proxy, node)), Some(living)) = (node(), living()) else { return };
+    let of = |verb: &str| {
+        let mut call = node.call(verb, "web_1");
+        call.set("CNI_NETNS", living.path());
+        call
+    };
+    of("ADD").run().succeeded();
+    proxy.refuse();
+    of("DEL").run().succeeded();
+    let owed_before = owed(&node.sandbox);
+    assert_eq!(owed_before.len(), 1);
+    proxy.listen();
+    let configuration = String::from_utf8(of("ADD").stdin).unwrap();
+    let file = node.sandbox.write("net.json", &configuration);
+    let explain = ["explain", "--network", file.to_str().unwrap(), "--pod", "default/web"];
+    node.sandbox.command(&explain).succeeded();
+    assert_eq!(owed(&node.sandbox), owed_before);
+}

@@ -123,10 +123,29 @@ fn a_pool_grows_and_shrinks_without_a_restart_and_takes_nothing_from_its_holder(
     assert_eq!(sandbox.add("c1", BLUE).addresses(), ["10.1.2.4"], "it keeps what it holds");
     sandbox.del("c1", BLUE).succeeded();
     assert_eq!(sandbox.add("c3", BLUE).code(), 100, "and nobody else gets it");
-    // A DEL needs no pool.
+    // A repeated ADD and a DEL need no pool.
     remove(&sandbox, "blue");
+    assert_eq!(sandbox.add("c2", BLUE).addresses(), ["10.1.2.5"]);
+    assert_eq!(sandbox.add("c3", BLUE).code(), 7);
     sandbox.del("c2", BLUE).succeeded();
     assert!(sandbox.held().is_empty());
+}
+
+#[test]
+fn a_pool_with_a_mistake_does_not_stop_the_others() {
+    let sandbox = Sandbox::new();
+    write(&sandbox, "a", "{subnets: [{subnet: 10.1.2.0/24, gatway: 10.1.2.1}]}");
+    write(&sandbox, "b", "{subnets: [{subnet: 10.1.3.0/24}]}");
+    for ipam in [r#""pools":["a","b"]"#, r#""pools":["none","b"]"#] {
+        assert_eq!(sandbox.add("c1", ipam).addresses(), ["10.1.3.1"], "{ipam}");
+        sandbox.call("STATUS").stdin(configuration(ipam)).run().succeeded();
+    }
+    let refused = sandbox.add("c2", r#""pools":["a","none"]"#);
+    let details = refused.details();
+    assert!(
+        details.contains("gatway") && details.contains("no pool has the name none"),
+        "{details}"
+    );
 }
 
 #[test]
@@ -166,6 +185,12 @@ fn what_is_wrong_with_a_pool_is_named() {
         expect![[
             r#"2 /pools/blue.yaml: spec.subnets[0].gatway: unknown key with the value "10.1.2.1"; hint: did you mean "gateway"?"#
         ]],
+    );
+    let twice = r#"{"apiVersion":"hereabouts.dev/v1alpha1","kind":"IPPool","metadata":{"name":"blue"},"spec":{"scope":"a","scope":"b","subnets":[{"subnet":"10.1.2.0/24"}]}}"#;
+    sandbox.write("pools/blue.yaml", twice);
+    check(
+        BLUE,
+        expect!["7 /pools/blue.yaml: spec.scope: expected one value, found two different ones"],
     );
     write(&sandbox, "blue", "{subnets: [{subnet: 10.1.2.0/24}]}");
     check(
