@@ -224,7 +224,7 @@ fn a_kept_store_is_listed_shown_and_counted() {
             "address": "10.1.2.2", "prefix": 24, "gateway": "10.1.2.1", "scope": null, "network": "net1",
             "pod": {"namespace": "default", "name": "web-0", "uid": "9b1c"},
             "interface": "net1", "container": "c1", "node": "n1", "netns": "/proc/self/ns/uts",
-            "bootID": "11111111-2222-4333-8444-555555555555", "since": "2026-11-21T03:31:58Z", "source": "dynamic",
+            "bootID": "11111111-2222-4333-8444-555555555555", "since": "2026-11-21T03:31:58Z", "source": "dynamic", "pools": [],
         }]);
         assert_eq!(shown.document(), expected);
         let file = sandbox.write("net.conf", &configuration(RANGE));
@@ -237,7 +237,7 @@ fn a_kept_store_is_listed_shown_and_counted() {
             "json",
         ]);
         let expected = serde_json::json!([{
-            "network": "net1", "range": "10.1.2.1-10.1.2.254 (10.1.2.0/24)", "scope": null,
+            "network": "net1", "pool": null, "range": "10.1.2.1-10.1.2.254 (10.1.2.0/24)", "scope": null,
             "held": 5, "free": 248, "reserved": 0, "setAside": [], "excluded": 1, "total": 254,
         }]);
         assert_eq!(usage.document(), expected, "{usage:?}");
