@@ -88,7 +88,7 @@ impl<'n> Around<'n> {
         self.pools.iter().filter(move |pool| pool.scope == *scope)
     }
 
-    /// Returns whether nobody gets the address after its holder, from what the operator names.
+    /// Returns whether no pod gets the address after its holder, from what the operator names.
     fn is_draining(&self, held: &Allocation) -> bool {
         let gives = |named: &Named| pools::may_give(&named.network, &held.scope, held.address);
         !self.networks.is_empty() && !self.networks.iter().any(gives)

@@ -136,8 +136,8 @@ const fn is_buggy(address: IpAddr) -> bool {
     matches!(address, IpAddr::V4(v4) if matches!(v4.octets(), [_, _, _, 0 | 255]))
 }
 
-/// Names the first and the last address of each subnet if the source gives them to somebody: a pool
-/// gives them to nobody. A source that avoids buggy addresses gives none that ends in .0 or .255.
+/// Names the first and the last address of each subnet if the source gives them out: a pool does not.
+/// A source that avoids buggy addresses gives none that ends in .0 or .255.
 pub(super) fn name_ends(
     source: &mut Source<'_>,
     path: &str,

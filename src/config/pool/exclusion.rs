@@ -1,4 +1,4 @@
-//! What a pool gives to nobody: `exclude` and `avoidBuggyAddresses`.
+//! What a pool does not give: `exclude` and `avoidBuggyAddresses`.
 
 use crate::addr::{Family, Range, Subnet, address, number};
 use crate::config::address_list::{listed, span};
@@ -14,7 +14,7 @@ const EXCLUDE_KEYS: &[&str] = &["addresses", "reason"];
 /// excluded addresses.
 pub(super) const MOST_BLOCKS: u128 = 4096;
 
-/// Addresses that nobody gets.
+/// Addresses that no pod gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exclusion {
     /// The addresses.

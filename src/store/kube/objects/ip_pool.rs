@@ -133,7 +133,7 @@ pub struct Subnet {
     #[schemars(length(max = 256))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub addresses: Option<Vec<Span>>,
-    /// What nobody gets.
+    /// What no pod gets.
     #[schemars(length(max = 256))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<Exclusion>,
@@ -145,7 +145,7 @@ pub struct Subnet {
 #[schemars(extend("maxLength" = 79), extend("x-kubernetes-validations" = [{ "rule": "self.contains('-') ? isIP(self.substring(0, self.indexOf('-'))) && isIP(self.substring(self.indexOf('-') + 1)) : isIP(self) || isCIDR(self)", "message": "expected an address, a CIDR or first-last" }]))]
 pub struct Span(pub String);
 
-/// Addresses that nobody gets.
+/// Addresses that no pod gets.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Exclusion {
     /// An address, a CIDR or `first-last`.
