@@ -58,7 +58,7 @@ impl Located<'_> {
     pub(super) fn store(&self) -> anyhow::Result<Box<dyn Upkeep>> {
         let reader = match &self.node {
             Some(node) => node.clone(),
-            None => NodeName::parse("unnamed").or_else(|_| bail!("no node name"))?,
+            None => no_node()?,
         };
         self.open(reader, OnBehalf::OfAnother)
     }
@@ -151,6 +151,11 @@ impl Located<'_> {
             boot_id: self.machine.boot_id.clone(),
         }
     }
+}
+
+/// Returns the name under which a command reads a store if it acts for no node.
+pub(super) fn no_node() -> anyhow::Result<NodeName> {
+    NodeName::parse("unnamed").or_else(|_| bail!("no node name"))
 }
 
 /// Finds the store: `--data-dir` or `--kubeconfig`, else `--config`, else the flat file, else the

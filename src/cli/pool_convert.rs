@@ -27,7 +27,7 @@ mod whereabouts;
 
 use super::input_files::{self, Input, Stdin};
 use super::{ConvertArgs, ManifestFormat, UsageError, output};
-use crate::config::{ConfigError, Mistakes, Pool, each_document};
+use crate::config::{ConfigError, Mistakes, Pool, each_document, pool_kind};
 use crate::json::Json;
 use anyhow::bail;
 use source::{Remark, Source, shown};
@@ -35,9 +35,6 @@ use std::collections::HashMap;
 
 /// The maximum number of subnets of a pool. Far more could not be read again.
 const MOST_SUBNETS: usize = 10_000;
-
-/// The group of our own pools.
-const OURS: &str = "hereabouts.dev";
 
 /// Converts everything that the arguments name.
 pub(super) fn convert(args: &ConvertArgs) -> anyhow::Result<()> {
@@ -163,7 +160,7 @@ impl Conversion {
         let kind = kind.ok_or_else(|| mistake("", "expected an object with a kind".to_owned()))?;
         let (group, version) =
             api_version.and_then(|version| version.split_once('/')).unwrap_or_default();
-        if kind == "IPPool" && group == OURS {
+        if kind == pool_kind::KIND && group == pool_kind::GROUP {
             return Err(mistake("", "it is a pool of hereabouts already".to_owned()).into());
         }
         let convert = kinds::of(group, kind).ok_or_else(|| {

@@ -1,11 +1,11 @@
 //! The pools of a command's store: those that the operator names with --pool, and those that contain
 //! an address.
 
-use super::locate::Located;
+use super::locate::{self, Located};
 use super::{HintedError, output};
 use crate::config::{CniArgs, ConfigError, FlatFile, Merged, Network, Pool, Settings, StoreKind};
 use crate::environment::Environment;
-use crate::ipam::{Allocation, ConfiguredRange, NodeName, Scope};
+use crate::ipam::{Allocation, ConfiguredRange, Scope};
 use crate::json::Json;
 use crate::plugin::failure::Failure;
 use crate::plugin::pools;
@@ -14,7 +14,6 @@ use crate::retry::Deadline;
 use crate::store::Store;
 use crate::store::node_identity::NodeIdentity;
 use crate::store::pools::Read;
-use anyhow::bail;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -66,7 +65,7 @@ pub(super) fn any(
     if settings.store.kind == StoreKind::File {
         return Ok(pools::read_file(name, flat, settings)?);
     }
-    let node = NodeName::parse("unnamed").or_else(|_| bail!("no node name"))?;
+    let node = locate::no_node()?;
     let host = NodeIdentity { node, machine_id: None, boot_id: String::new() };
     let store = stores::open_to_keep(settings, host, OnBehalf::OfAnother, &environment.proxy)?;
     Ok(of_cluster(name, settings, store.as_ref())?)
@@ -106,14 +105,19 @@ fn names(flat: Option<&FlatFile>, settings: &Settings) -> Vec<String> {
     names
 }
 
+/// Returns the configuration of a network that has nothing but a pool.
+pub(super) fn configuration_of(pool: &Pool) -> Json {
+    let name = Json::String(pool.name.clone());
+    let ipam = Json::Object(vec![("pool".to_owned(), name)]);
+    Json::Object(vec![("ipam".to_owned(), ipam)])
+}
+
 /// Returns the network that has nothing but a pool, on this node.
 ///
 /// # Errors
 /// The pool or the flat file has a mistake.
 pub(super) fn network_of(pool: &Pool, flat: Option<&FlatFile>) -> anyhow::Result<Network> {
-    let name = Json::String(pool.name.clone());
-    let ipam = Json::Object(vec![("pool".to_owned(), name)]);
-    let configuration = Json::Object(vec![("ipam".to_owned(), ipam)]);
+    let configuration = configuration_of(pool);
     let merged = Merged::new(&configuration, flat)?;
     let network = Network::parse(&merged, &CniArgs::default()).map_err(ConfigError::from)?;
     Ok(network.served_by(pool, None).map_err(Failure::from)?)
@@ -130,7 +134,7 @@ pub(super) fn contains(pool: &Pool, address: IpAddr) -> bool {
     pool.subnets.iter().any(|entry| entry.addresses.contains(address))
 }
 
-/// Returns why a pool gives an address of its own to nobody: the words of its author.
+/// Returns why a pool does not give an address of its own: the words of its author.
 pub(super) fn excluded(pool: &Pool, address: IpAddr) -> Option<&str> {
     let mut all = pool.subnets.iter().flat_map(|entry| &entry.excluded);
     let found = all.find(|exclusion| exclusion.range.contains(address))?;

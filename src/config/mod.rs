@@ -22,6 +22,7 @@
 //! - `settings`: store, node, paths, deadlines and log, which is all that DEL needs
 //! - `network_pools`: the pools of a network
 //! - `pool`: named sets of addresses that several networks share
+//! - `pool_kind`: how the object of a pool says what it is
 //! - `ranges`: ranges, gateways and excludes
 //! - `reservations`: addresses for certain pods, or only on request
 //! - `routes`: the routes of the result
@@ -48,6 +49,7 @@ mod merge;
 mod network_pools;
 mod paths;
 mod pool;
+pub(crate) mod pool_kind;
 mod ranges;
 mod reservations;
 mod routes;

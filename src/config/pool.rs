@@ -10,6 +10,7 @@ use super::field::Field;
 use super::gateway::gateway_of;
 use super::keys::check_known;
 use super::main_plugin::MainPlugin;
+use super::pool_kind::{API_VERSION, KIND};
 use super::{ConfigError, Mistakes, documents, reservations, routes};
 use crate::addr::{AddrSet, Blocks, Range, Subnet, number};
 use crate::config::{Families, Route};
@@ -23,11 +24,6 @@ pub use exclusion::Exclusion;
 use exclusion::{MOST_BLOCKS, buggy, exclusions};
 
 type Result<T> = std::result::Result<T, Mistakes>;
-
-/// The version of the API in which pools are defined.
-const API_VERSION: &str = "hereabouts.dev/v1alpha1";
-/// The kind of a pool.
-const KIND: &str = "IPPool";
 
 const KEYS: &[&str] = &[
     "subnets",
@@ -74,7 +70,7 @@ pub struct PoolSubnet {
     pub gateway: Option<IpAddr>,
     /// The addresses that belong to the pool, whether they are excluded or not.
     pub addresses: Blocks,
-    /// The addresses of them that nobody gets.
+    /// The addresses of them that no pod gets.
     pub excluded: Vec<Exclusion>,
 }
 

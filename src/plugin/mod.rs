@@ -373,7 +373,8 @@ impl Ipam<'_> {
         ));
         let machine = self.surroundings.machine()?;
         let node = machine::node_name(&self.environment.node, &settings, flat)?;
-        let debts = Rc::new(self.surroundings.debts(&settings));
+        let debts = self.surroundings.debts(&settings);
+        let debts = Rc::new(if self.surroundings.is_trial() { debts.frozen() } else { debts });
         Ok(CallContext {
             settings,
             node,

@@ -8,7 +8,7 @@ use super::pools::{Pools, Served};
 use super::request::Request;
 use crate::cni::Version;
 use crate::config::{FlatFile, Network};
-use crate::ipam::{self, Attachment, PodRef};
+use crate::ipam::{self, Allocation, Attachment, PodRef};
 use crate::retry::Deadline;
 use crate::store::pools::Read;
 use crate::store::{Access, StoreError};
@@ -57,9 +57,7 @@ impl PoolChoice<'_> {
     /// Repeats an earlier answer, although no pool serves the network any more. Fails with this
     /// failure if there is none.
     fn give_held(&self, failure: Failure, give: Give<'_>) -> Result<(Request, Given), Failure> {
-        let session = self.ready.store.open(Access::Read, self.deadline)?;
-        let held = session.holdings(self.attachment)?.held;
-        drop(session);
+        let held = self.held()?;
         let Some(first) = held.first().filter(|_| !ipam::is_half_done(&held)) else {
             return Err(failure);
         };
@@ -102,12 +100,17 @@ impl PoolChoice<'_> {
         if requests.len() < 2 {
             return Ok(());
         }
-        let session = self.ready.store.open(Access::Read, self.deadline)?;
-        let held = session.holdings(self.attachment)?.held;
+        let held = self.held()?;
         let has = |request: &Request| held.iter().any(|held| request.may_get(held));
         if requests.iter().any(has) {
             requests.retain(has);
         }
         Ok(())
+    }
+
+    /// Returns what the attachment holds.
+    fn held(&self) -> Result<Vec<Allocation>, Failure> {
+        let session = self.ready.store.open(Access::Read, self.deadline)?;
+        Ok(session.holdings(self.attachment)?.held)
     }
 }

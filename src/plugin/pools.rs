@@ -225,9 +225,9 @@ pub(crate) fn read_file(
     }
     let is_beside = |path: &Path| !path.starts_with(&settings.store.data_dir);
     let is_shared =
-        !settings.store.single_node && super::machine::is_shared(&settings.store.data_dir);
+        || !settings.store.single_node && super::machine::is_shared(&settings.store.data_dir);
     match found.as_slice() {
-        [(path, _)] if is_shared && is_beside(path) => {
+        [(path, _)] if is_beside(path) && is_shared() => {
             let reason = format!(
                 "expected the file of the pool {name} in the data directory, because machines share the store"
             );

@@ -1,7 +1,6 @@
 //! An ADD on trial: the code of ADD, on a store that seems to claim and changes nothing. So
 //! `explain` says what the next ADD would answer, and why.
 
-use super::debts::Debts;
 use super::failure::Failure;
 use super::stores::{self, OnBehalf};
 pub(crate) use super::trial_store::Taken;
@@ -107,10 +106,6 @@ impl Surroundings for OnTrial {
 
     fn is_trial(&self) -> bool {
         true
-    }
-
-    fn debts(&self, settings: &Settings) -> Debts {
-        Debts::new(settings.debts_dir.clone()).frozen()
     }
 
     fn open_store(

@@ -6,6 +6,7 @@ use super::network::examine_served;
 use super::outline::Outline;
 use super::report::{PoolSummary, Report};
 use crate::addr::AddrSet;
+use crate::cli::pools::configuration_of;
 use crate::config::{Chain, CniArgs, Merged, Network, Pool};
 use crate::json::Json;
 
@@ -15,9 +16,7 @@ pub(super) fn examine(report: &mut Report, document: &Json, known: &KnownPools) 
     let Some(pool) = report.mistakes.note(Pool::parse(document, "")) else {
         return;
     };
-    let name = Json::String(pool.name.clone());
-    let ipam = Json::Object(vec![("pool".to_owned(), name)]);
-    let configuration = Json::Object(vec![("ipam".to_owned(), ipam)]);
+    let configuration = configuration_of(&pool);
     let served = Merged::new(&configuration, None)
         .map_err(Into::into)
         .and_then(|merged| Network::parse(&merged, &CniArgs::default()))

@@ -1,6 +1,7 @@
 //! Pools as Kubernetes objects: their tree, and its text in YAML and JSON.
 
 use super::addresses::{ConvertedSubnet, Span};
+use crate::config::pool_kind;
 use crate::json::Json;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -37,8 +38,8 @@ impl Converted {
             spec.push(("routes", list(&self.routes, route)));
         }
         object([
-            ("apiVersion", text("hereabouts.dev/v1alpha1")),
-            ("kind", text("IPPool")),
+            ("apiVersion", text(pool_kind::API_VERSION)),
+            ("kind", text(pool_kind::KIND)),
             ("metadata", object([("name", text(name))])),
             ("spec", object(spec)),
         ])

@@ -1,6 +1,7 @@
 //! Kubernetes objects that contain networks, told apart by `kind` and the group of `apiVersion`.
 
 use super::{Content, Origin, Walk, inner_json, shape, short};
+use crate::config::pool_kind;
 use crate::json::Json;
 use std::rc::Rc;
 
@@ -11,9 +12,6 @@ struct Operator {
     /// The main plugin.
     plugin: &'static str,
 }
-
-/// The group of our own kinds. Other groups have kinds of the same names.
-const OURS: &str = "hereabouts.dev";
 
 const SRIOV: &str = "sriovnetwork.openshift.io";
 const MELLANOX: &str = "mellanox.com";
@@ -57,7 +55,7 @@ impl Walk<'_> {
             "NetworkAttachmentDefinition" if is("k8s.cni.cncf.io") => {
                 self.definition(object, place, around);
             }
-            "IPPool" if group == Some(OURS) => self.pool(object, place, around),
+            pool_kind::KIND if group == Some(pool_kind::GROUP) => self.pool(object, place, around),
             "Network" if is("operator.openshift.io") => self.additional(object, place, around),
             "Template" if is("template.openshift.io") || group.is_none() => {
                 let parameters = parameters(&object);
@@ -115,7 +113,7 @@ impl Walk<'_> {
 
     /// Emits a pool. The items of a server's list do not say their kind.
     fn pool(&mut self, mut object: Json, place: &str, around: &Around) {
-        let origin = around.origin(&object, "IPPool", None);
+        let origin = around.origin(&object, pool_kind::KIND, None);
         if let Json::Object(entries) = &mut object {
             for (key, value) in [("kind", &around.kind), ("apiVersion", &around.version)] {
                 if let Some(value) = value
