@@ -7,6 +7,7 @@
 mod alive;
 mod allocate;
 mod attachment;
+mod claim_allocation;
 mod family_order;
 mod ids;
 mod order;
@@ -22,6 +23,7 @@ pub use alive::{
 };
 pub use allocate::{Plan, PlanError, is_half_done, plan};
 pub use attachment::{Allocation, Attachment, AttachmentSet, Netns, Part, Record, Source, Version};
+pub use claim_allocation::{ClaimAllocation, ObjectRef};
 pub use family_order::order_by_family;
 pub use ids::{ContainerId, IdError, IfName, NetworkName, NodeName, PodRef, Scope};
 pub use order::AllocationOrder;

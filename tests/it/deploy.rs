@@ -3,6 +3,8 @@
 
 /// The Helm chart: linted and rendered.
 mod chart;
+/// What the API server accepts and refuses of the objects of claims.
+mod claims;
 /// The image that the DaemonSet runs.
 mod image;
 /// What the API server accepts and refuses.

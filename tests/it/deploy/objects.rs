@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 use std::io::Write;
 use std::process::{Output, Stdio};
 
-fn cluster() -> Option<&'static Cluster> {
+pub(super) fn cluster() -> Option<&'static Cluster> {
     Cluster::shared().map_err(|reason| skipped!("{reason}")).ok()
 }
 
-fn kubectl(cluster: &Cluster, args: &[&str], stdin: &Value) -> Output {
+pub(super) fn kubectl(cluster: &Cluster, args: &[&str], stdin: &Value) -> Output {
     let mut command = cluster.kubectl_command(args);
     let mut child = command
         .stdin(Stdio::piped())
@@ -23,7 +23,7 @@ fn kubectl(cluster: &Cluster, args: &[&str], stdin: &Value) -> Output {
 }
 
 /// Returns an object as an ADD writes it.
-fn allocation(name: &str, scope: Option<&str>, address: &str) -> Value {
+pub(super) fn allocation(name: &str, scope: Option<&str>, address: &str) -> Value {
     let mut object = json!({
         "apiVersion": "hereabouts.dev/v1alpha1",
         "kind": "IPAllocation",
@@ -51,7 +51,7 @@ fn allocation(name: &str, scope: Option<&str>, address: &str) -> Value {
 }
 
 /// Returns whether the API server would accept an object, and its answer.
-fn taken(cluster: &Cluster, object: &Value) -> Result<(), String> {
+pub(super) fn taken(cluster: &Cluster, object: &Value) -> Result<(), String> {
     let output = kubectl(cluster, &["create", "--dry-run=server", "-f", "-"], object);
     if output.status.success() {
         Ok(())
@@ -131,7 +131,8 @@ fn what_no_add_writes_is_refused() {
         ("/spec/since", json!("yesterday"), "spec.since"),
         ("/spec/scope", json!(""), "spec.scope"),
         ("/spec/podRef/name", json!(""), "spec.podRef.name"),
-        ("/spec/bootID", Value::Null, "spec.bootID"),
+        ("/spec/bootID", Value::Null, "expected either claim and pool, or network"),
+        ("/spec/format", json!(2), "format 2 is the format of claims"),
     ];
     for (key, value, words) in cases {
         let mut object = allocation("192.0.2.7", None, "192.0.2.7");

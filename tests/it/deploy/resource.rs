@@ -3,7 +3,7 @@
 //! structs, UPDATE_EXPECT=1 writes it again.
 
 use expect_test::expect_file;
-use hereabouts::store::kube::objects::{ip_allocation, ip_pool};
+use hereabouts::store::kube::objects::{claim_object, ip_allocation, ip_pool};
 use hereabouts::store::kube::sticky;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -67,15 +67,26 @@ fn allocations() -> Value {
         wide("Scope", ".spec.scope"),
         wide("Container", ".spec.containerID"),
         wide("Source", ".spec.source"),
+        wide("Claim", ".spec.claim.name"),
+        wide("Pool", ".spec.pool.name"),
     ];
-    let held = "One address, held by one interface of one pod's sandbox. Its creation is what decides who holds the address.";
-    manifest(
-        ip_allocation::PLURAL,
-        ip_allocation::KIND,
-        &["ipa"],
-        &columns,
-        &schema::<ip_allocation::Spec>(held),
-    )
+    let held = "One address, held by one interface of one pod's sandbox, or by a claim. Its creation is what decides who holds the address.";
+    let mut schema = schema::<ip_allocation::Spec>(held);
+    add_claims(&mut schema["properties"]["spec"]);
+    manifest(ip_allocation::PLURAL, ip_allocation::KIND, &["ipa"], &columns, &schema)
+}
+
+/// Adds the keys of claims. What only one of the kinds of holder requires is then required by a
+/// rule.
+fn add_claims(spec: &mut Value) {
+    let claims = named_schema::<claim_object::Spec>("", Unknown::Kept)["properties"]["spec"].take();
+    let keys = spec["properties"].as_object_mut().unwrap();
+    for (key, schema) in claims["properties"].as_object().unwrap() {
+        assert_eq!(keys.insert(key.clone(), schema.clone()), None, "{key} is in both");
+    }
+    spec["required"] = json!(["address", "prefix", "since", "source"]);
+    let rules = spec["x-kubernetes-validations"].as_array_mut().unwrap();
+    rules.extend(claims["x-kubernetes-validations"].as_array().unwrap().iter().cloned());
 }
 
 fn sticky_addresses() -> Value {

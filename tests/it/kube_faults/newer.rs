@@ -8,10 +8,14 @@ use crate::support::sandbox::{Ended, files_below};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-const FORMAT: &str = "format 2, but this version reads only up to 1";
+/// Of a node state, and of an object.
+const FORMATS: [&str; 2] = [
+    "format 2, but this version reads only up to 1",
+    "format 3, but this version reads only up to 2",
+];
 
 fn says_what_to_install(text: &str) -> bool {
-    text.contains(FORMAT)
+    FORMATS.iter().any(|format| text.contains(format))
         && (text.contains("install the newer hereabouts again")
             || text.contains("install a newer hereabouts"))
 }
@@ -112,7 +116,7 @@ fn a_newer_object_costs_its_address_and_no_other() {
             &object,
             "--type=merge",
             "-p",
-            r#"{"spec":{"format":2}}"#,
+            r#"{"spec":{"format":3}}"#,
         ]);
         let file = files_below(&node.state())
             .into_iter()
@@ -120,7 +124,7 @@ fn a_newer_object_costs_its_address_and_no_other() {
             .unwrap();
         match known {
             "as the server answered" => {
-                set(node, &file, |known| known[0]["spec"]["format"] = json!(2))
+                set(node, &file, |known| known[0]["spec"]["format"] = json!(3))
             }
             "in a damaged file" => std::fs::write(node.state().join(&file), "[{").unwrap(),
             // A DEL names the state that it knows, which the object no longer has.

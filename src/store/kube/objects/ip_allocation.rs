@@ -6,7 +6,7 @@
 
 use super::names;
 use super::unreadable::Unreadable;
-pub use super::{FORMAT, PLURAL};
+pub use super::{FORMAT, FORMAT_OF_CLAIMS, PLURAL};
 use crate::ipam::{
     Allocation, Attachment, ContainerId, IfName, MountNamespace, Netns, NetworkName, NodeName,
     Part, PodRef, Record, Scope, Source, Version, View,
@@ -93,14 +93,14 @@ pub struct Metadata {
         "rule": "!has(self.gateway) || self.gateway.contains(':') == self.address.contains(':')",
         "message": "gateway and address are of two families",
     },
-    { "rule": "self.part < self.of", "message": "part counts from 0, it is less than of" },
+    { "rule": "!has(self.part) || !has(self.of) || self.part < self.of", "message": "part counts from 0, it is less than of" },
     {
-        "rule": "self.containerID == oldSelf.containerID || (has(self.podRef) && has(oldSelf.podRef) && self.podRef == oldSelf.podRef)",
+        "rule": "!has(self.containerID) || !has(oldSelf.containerID) || self.containerID == oldSelf.containerID || (has(self.podRef) && has(oldSelf.podRef) && self.podRef == oldSelf.podRef)",
         "message": "an address moves to another sandbox of the same pod only",
     },
 ]))]
 pub struct Spec {
-    /// The format of the record. Absent for format 1, the first one.
+    /// The format of the record. Absent for format 1, the first one. 2: a claim holds the address.
     #[schemars(range(min = 1))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<u64>,
@@ -291,6 +291,26 @@ pub enum SpecSource {
     Static,
 }
 
+impl SpecSource {
+    pub(super) fn of(source: Source) -> Self {
+        match source {
+            Source::Dynamic => Self::Dynamic,
+            Source::Requested => Self::Requested,
+            Source::Static => Self::Static,
+        }
+    }
+}
+
+impl From<SpecSource> for Source {
+    fn from(source: SpecSource) -> Self {
+        match source {
+            SpecSource::Dynamic => Self::Dynamic,
+            SpecSource::Requested => Self::Requested,
+            SpecSource::Static => Self::Static,
+        }
+    }
+}
+
 impl IpAllocation {
     /// Returns the object for a new record.
     #[must_use]
@@ -336,11 +356,7 @@ impl IpAllocation {
                 view: held.view.as_ref().map(Viewpoint::of),
                 boot_id: held.boot_id.clone(),
                 since: humantime::format_rfc3339_micros(held.since).to_string(),
-                source: match held.source {
-                    Source::Dynamic => SpecSource::Dynamic,
-                    Source::Requested => SpecSource::Requested,
-                    Source::Static => SpecSource::Static,
-                },
+                source: SpecSource::of(held.source),
                 part: held.part.index,
                 of: held.part.of,
                 newer: Newer::new(),
@@ -383,8 +399,7 @@ impl IpAllocation {
     /// Returns whether the object's name matches its scope and address.
     #[must_use]
     pub fn is_named_right(&self) -> bool {
-        let scope = Scope::parse(self.spec.scope.as_deref().unwrap_or_default());
-        scope.is_ok_and(|scope| names::object(&scope, self.spec.address) == self.metadata.name)
+        names::is_of(&self.metadata.name, self.spec.scope.as_deref(), self.spec.address)
     }
 
     /// Returns whether the object's labels match the record.
@@ -402,6 +417,14 @@ impl IpAllocation {
     pub fn allocation(&self) -> Result<Allocation, Unreadable> {
         match self.spec.format {
             Some(found) if FORMAT < found => Err(Unreadable::Newer(found)),
+            // No version writes an attachment with the format of claims: a later format of the
+            // attachments' records has a higher number.
+            Some(FORMAT_OF_CLAIMS) => Err(Unreadable::Damaged(format!(
+                "format {FORMAT_OF_CLAIMS} is the format of claims, and an attachment holds it"
+            ))),
+            _ if self.spec.newer.contains_key("claim") => {
+                Err(Unreadable::Damaged("a claim and an attachment both hold it".to_owned()))
+            }
             _ => self.understand().map_err(Unreadable::Damaged),
         }
     }
@@ -435,11 +458,7 @@ impl IpAllocation {
             view: spec.view.as_ref().map(Viewpoint::view),
             boot_id: spec.boot_id.clone(),
             since: humantime::parse_rfc3339(&spec.since).or(Err(invalid("since")))?,
-            source: match spec.source {
-                SpecSource::Dynamic => Source::Dynamic,
-                SpecSource::Requested => Source::Requested,
-                SpecSource::Static => Source::Static,
-            },
+            source: spec.source.into(),
             part: Part { index: spec.part, of: spec.of },
             prefix: spec.prefix,
             gateway: spec.gateway,

@@ -1,6 +1,11 @@
 //! The custom resources: the shapes of an address and of a pool, and the names of objects and labels.
+//!
+//! An IPAllocation has one of two holders: an attachment (`ip_allocation`) or a claim
+//! (`claim_object`). `held` tells them apart.
 
+pub mod claim_object;
 pub(crate) mod error_text;
+pub mod held;
 pub mod ip_allocation;
 pub mod ip_pool;
 pub(crate) mod names;
@@ -10,4 +15,10 @@ pub mod unreadable;
 pub const PLURAL: &str = "ipallocations";
 /// The format of the record. It rises only if an older version would damage what a newer one wrote.
 /// New keys alone do not raise it.
-pub const FORMAT: u64 = 1;
+///
+/// An object without a format has format 1. Format 2 means that a claim holds the address: a
+/// version that knows only attachments skips it and reports a newer version, instead of damage.
+/// The records of attachments stay without a format.
+pub const FORMAT: u64 = 2;
+/// The format of an object that is held by a claim.
+pub const FORMAT_OF_CLAIMS: u64 = 2;

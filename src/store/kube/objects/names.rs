@@ -5,7 +5,9 @@
 //! than a label may be or contain other characters.
 
 use crate::digest::short;
-use crate::ipam::{Attachment, IfName, NetworkName, NodeName, PodRef, Record, Scope};
+use crate::ipam::{
+    Attachment, ClaimAllocation, IfName, NetworkName, NodeName, ObjectRef, PodRef, Record, Scope,
+};
 use crate::store::attachment_hash::short_of_attachment;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -22,9 +24,13 @@ pub(crate) const POD: &str = "hereabouts.dev/pod";
 pub(crate) const ATTACHMENT: &str = "hereabouts.dev/attachment";
 /// The label of the address, in any scope.
 pub(crate) const ADDRESS: &str = "hereabouts.dev/address";
+/// The label of the claim: its UID.
+pub(crate) const CLAIM: &str = "hereabouts.dev/claim";
+/// The label of the pool that the claim names.
+pub(crate) const POOL: &str = "hereabouts.dev/pool";
 
 /// All labels that an object may have.
-pub(crate) const LABELS: &[&str] = &[NODE, NETWORK, SCOPE, POD, ATTACHMENT, ADDRESS];
+pub(crate) const LABELS: &[&str] = &[NODE, NETWORK, SCOPE, POD, ATTACHMENT, ADDRESS, CLAIM, POOL];
 
 /// The longest DNS label (RFC 1123), and the part of a name that is kept before a hash.
 const LONGEST_LABEL: usize = 63;
@@ -36,6 +42,11 @@ pub(crate) fn object(scope: &Scope, address: IpAddr) -> String {
         None => text(address),
         Some(name) => format!("{}.{}", label(name), text(address)),
     }
+}
+
+/// Returns whether a name is that of an address in a scope, which an object names.
+pub(crate) fn is_of(name: &str, scope: Option<&str>, address: IpAddr) -> bool {
+    Scope::parse(scope.unwrap_or_default()).is_ok_and(|scope| object(&scope, address) == name)
 }
 
 /// Returns an address in the characters of a name. IPv6 addresses have all their groups, so that
@@ -92,6 +103,32 @@ pub(crate) fn labels(scope: &Scope, address: IpAddr, held: &Record) -> BTreeMap<
         labels.insert(POD.to_owned(), of_pod(&pod.namespace, &pod.name));
     }
     labels
+}
+
+/// Returns the labels of an object that is held by a claim.
+pub(crate) fn labels_of_claim(held: &ClaimAllocation) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        (SCOPE.to_owned(), of_scope(&held.scope)),
+        (ADDRESS.to_owned(), text(held.address)),
+        (CLAIM.to_owned(), held.claim.uid.clone()),
+        (POOL.to_owned(), of_pool(&held.pool)),
+    ])
+}
+
+/// Returns the label value of a pool. It does not depend on the UID, so a pool that is deleted and
+/// created again finds the addresses of the earlier one.
+pub(crate) fn of_pool(pool: &ObjectRef) -> String {
+    short(&[&pool.api_group, &pool.kind, pool.namespace.as_deref().unwrap_or_default(), &pool.name])
+}
+
+/// Returns whether a text can be the value of a label. A UID has to be one.
+pub(crate) fn is_label_value(text: &str) -> bool {
+    let alphanumeric = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    text.len() <= LONGEST_LABEL
+        && alphanumeric(bytes.first())
+        && alphanumeric(bytes.last())
+        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
 /// Returns the label value of a node.

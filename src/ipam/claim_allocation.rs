@@ -1,0 +1,74 @@
+//! An address that is held by a claim: an object, such as an IPAddressClaim of Cluster API, that
+//! asks for an address of a pool. It belongs to no sandbox and no node.
+
+use super::{Scope, Source, Version};
+use crate::addr::Family;
+use std::fmt;
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+/// An object of the Kubernetes API. The UID tells it from later objects of the same name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ObjectRef {
+    /// The API group, without the version.
+    pub api_group: String,
+    /// The kind.
+    pub kind: String,
+    /// The namespace; `None` for an object of the whole cluster.
+    pub namespace: Option<String>,
+    /// The name.
+    pub name: String,
+    /// The UID.
+    pub uid: String,
+}
+
+impl fmt::Display for ObjectRef {
+    /// Writes kind, namespace and name: `IPAddressClaim default/machine-0`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "{} {namespace}/{}", self.kind, self.name),
+            None => write!(f, "{} {}", self.kind, self.name),
+        }
+    }
+}
+
+/// One address that a claim holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClaimAllocation {
+    /// The scope in which the address is unique.
+    pub scope: Scope,
+    /// The address.
+    pub address: IpAddr,
+    /// The prefix length of the answer.
+    pub prefix: u8,
+    /// The gateway of the answer.
+    pub gateway: Option<IpAddr>,
+    /// When the address was given.
+    pub since: SystemTime,
+    /// Why this address was chosen. Never [`Source::Static`]: no claim has a network configuration.
+    pub source: Source,
+    /// The claim that holds the address. It always has a namespace.
+    pub claim: ObjectRef,
+    /// The pool that the claim names.
+    pub pool: ObjectRef,
+    /// The version of the object that was read; `None` for one that is not created yet.
+    pub version: Option<Version>,
+}
+
+impl ClaimAllocation {
+    /// Returns the name of a field with a value that no answer to a claim can have.
+    #[must_use]
+    pub fn impossible(&self) -> Option<&'static str> {
+        let family = Family::of(self.address);
+        if family.bits() < self.prefix {
+            return Some("prefix");
+        }
+        if self.gateway.is_some_and(|gateway| Family::of(gateway) != family) {
+            return Some("gateway");
+        }
+        if self.claim.namespace.is_none() {
+            return Some("claim");
+        }
+        (self.source == Source::Static).then_some("source")
+    }
+}
