@@ -1,14 +1,17 @@
 //! The command line as clap reads it: commands, options and the text of their help. tests/data/help
 //! has all of it.
 //!
+//! - `list`: the options of `hereabouts list`
 //! - `pool`: the commands `hereabouts pool`
 
+mod list;
 mod pool;
 
 #[cfg(feature = "kube")]
 use super::install;
 use super::selectors;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+pub(crate) use list::ListArgs;
 pub(super) use pool::PoolCommand;
 pub(crate) use pool::{ConvertArgs, ManifestFormat};
 use std::path::PathBuf;
@@ -360,33 +363,6 @@ pub(crate) enum Format {
     Table,
     /// For programs; the keys are stable
     Json,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ListArgs {
-    /// List only addresses of this network (the name in its configuration)
-    #[arg(long)]
-    pub(crate) network: Option<String>,
-    /// List only addresses of this node
-    #[arg(long)]
-    pub(crate) node: Option<String>,
-    /// List only addresses of this pod
-    #[arg(long, value_name = "NAMESPACE/NAME")]
-    pub(crate) pod: Option<String>,
-    /// List only addresses of this pool, in the scope of the pool; may be repeated
-    #[arg(long, value_name = "NAME", conflicts_with = "debts")]
-    pub(crate) pool: Vec<String>,
-    /// List only the debts of this node: DELs that failed and are not completed yet
-    #[arg(long)]
-    pub(crate) debts: bool,
-    /// List only addresses that this node passes over, because it or another host uses them
-    #[arg(long, conflicts_with = "debts")]
-    pub(crate) set_aside: bool,
-    /// Choose the output format
-    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
-    pub(crate) output: Format,
-    #[command(flatten)]
-    pub(crate) store: StoreArgs,
 }
 
 #[derive(Debug, Args)]

@@ -33,6 +33,13 @@ pub(super) fn describe(census: &Census, now: SystemTime) -> String {
     if 0 < census.more_doubted {
         let _ = writeln!(text, "  and {} more", census.more_doubted);
     }
+    if 0 < census.claims {
+        let _ = writeln!(
+            text,
+            "claims of Cluster API hold {}; \"hereabouts list\" shows them",
+            output::count(census.claims, "address")
+        );
+    }
     if census.nodes.is_empty() {
         return text;
     }

@@ -42,6 +42,7 @@ pub(super) fn matching(found: Vec<Found>, filter: &Filter, only: Option<&Place>)
     let is_meant = |debt: &Debt| {
         let Attachment { node, network, .. } = &debt.attachment;
         filter.pod.is_none()
+            && filter.claim.is_none()
             && filter.node.as_ref().is_none_or(|asked| asked == node)
             && filter.network.as_ref().is_none_or(|asked| asked == network)
     };

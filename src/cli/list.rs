@@ -5,7 +5,7 @@ use super::output::{self, Columns};
 use super::{Format, ListArgs, StoreArgs, debts, locate, pools, records, selectors, set_aside};
 use crate::config::Pool;
 use crate::environment::Environment;
-use crate::ipam::{Allocation, Scope};
+use crate::ipam::{HeldAddress, Scope};
 use crate::plugin::debts::Debt;
 use crate::plugin::set_aside::Aside;
 use crate::store::{Filter, Store};
@@ -31,6 +31,7 @@ pub(super) fn list(
         node: args.node.as_deref().map(selectors::parse_node).transpose()?,
         network: args.network.as_deref().map(selectors::parse_network).transpose()?,
         pod: args.pod.as_deref().map(selectors::parse_pod).transpose()?,
+        claim: args.claim.as_deref().map(selectors::parse_claim).transpose()?,
         ..Filter::default()
     };
     let located = locate::locate(environment, store)?;
@@ -61,7 +62,7 @@ pub(super) fn list(
             let mut rows = Rows::new(stdout, SORTED);
             let unreadable = selected.each(store.as_ref(), &mut |found| rows.add(&found))?;
             let is_filtered = args.node.is_some() || args.network.is_some() || args.pod.is_some();
-            let is_filtered = is_filtered || !args.pool.is_empty();
+            let is_filtered = is_filtered || args.claim.is_some() || !args.pool.is_empty();
             rows.end(match unreadable {
                 0 if is_filtered => "no address matches",
                 0 => "no address is held",
@@ -94,12 +95,12 @@ impl Selected {
     fn each(
         &self,
         store: &dyn Store,
-        visit: &mut dyn FnMut(Allocation) -> anyhow::Result<()>,
+        visit: &mut dyn FnMut(HeldAddress) -> anyhow::Result<()>,
     ) -> anyhow::Result<usize> {
-        records::each(store, &self.filter, &mut |allocation| {
-            let has = |pool: &Pool| pools::has(pool, &allocation);
+        records::each(store, &self.filter, &mut |held| {
+            let has = |pool: &Pool| pools::has(pool, held.scope(), held.address());
             match self.pools.is_empty() || self.pools.iter().any(has) {
-                true => visit(allocation),
+                true => visit(held),
                 false => Ok(()),
             }
         })
@@ -114,13 +115,16 @@ fn write_json(
     owed: &[Debt],
 ) -> anyhow::Result<usize> {
     let mut first = true;
-    let unreadable = selected.each(store, &mut |allocation| {
+    let unreadable = selected.each(store, &mut |held| {
         out.write_all(if first { b"[\n  " } else { b",\n  " })?;
         first = false;
         // Converted to an output error, so that a reader that stops reading is not a failure.
-        let mut document = output::allocation(&allocation);
-        if let Some(debt) = owed.iter().find(|debt| debt.attachment == allocation.record.attachment)
-        {
+        let mut document = output::held(&held);
+        let is_owed = |debt: &&Debt| match &held {
+            HeldAddress::Attachment(held) => debt.attachment == held.record.attachment,
+            HeldAddress::Claim(_) => false,
+        };
+        if let Some(debt) = owed.iter().find(is_owed) {
             document["debt"] = debts::document(debt);
         }
         Ok(serde_json::to_writer(&mut out, &document).map_err(std::io::Error::from)?)
@@ -145,12 +149,12 @@ impl<W: Write> Rows<W> {
         Self { out, kept: Vec::new(), most, columns: None }
     }
 
-    fn add(&mut self, allocation: &Allocation) -> anyhow::Result<()> {
-        let cells = cells(allocation);
+    fn add(&mut self, held: &HeldAddress) -> anyhow::Result<()> {
+        let cells = cells(held);
         if let Some(columns) = &self.columns {
             return Ok(self.out.write_all(columns.line(&cells).as_bytes())?);
         }
-        self.kept.push((allocation.scope.clone(), allocation.address, cells));
+        self.kept.push((held.scope().clone(), held.address(), cells));
         if self.most < self.kept.len() {
             output::say(&format!(
                 "more than {} addresses are held: they are not sorted",
@@ -190,17 +194,30 @@ impl<W: Write> Rows<W> {
     }
 }
 
-fn cells(allocation: &Allocation) -> [String; 8] {
+fn cells(held: &HeldAddress) -> [String; 8] {
+    let dash = || "-".to_owned();
+    let allocation = match held {
+        HeldAddress::Attachment(allocation) => allocation,
+        // The kind of the claim shows that it is not a pod.
+        HeldAddress::Claim(held) => {
+            return [
+                format!("{}/{}", held.address, held.prefix),
+                output::printable(held.scope.name().unwrap_or("-")),
+                dash(),
+                output::printable(&held.claim.to_string()),
+                dash(),
+                dash(),
+                dash(),
+                output::time(held.since),
+            ];
+        }
+    };
     let attachment = &allocation.record.attachment;
     [
         format!("{}/{}", allocation.address, allocation.record.prefix),
         output::printable(allocation.scope.name().unwrap_or("-")),
         attachment.network.to_string(),
-        allocation
-            .record
-            .pod
-            .as_ref()
-            .map_or_else(|| "-".to_owned(), |pod| output::printable(&pod.to_string())),
+        allocation.record.pod.as_ref().map_or_else(dash, |pod| output::printable(&pod.to_string())),
         output::printable(attachment.ifname.as_str()),
         records::shortened(attachment.container.as_str()),
         attachment.node.to_string(),
@@ -211,10 +228,10 @@ fn cells(allocation: &Allocation) -> [String; 8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ipam::{Attachment, ContainerId, IfName, Part, Record, Source};
+    use crate::ipam::{Allocation, Attachment, ContainerId, IfName, Part, Record, Source};
     use crate::ipam::{NetworkName, NodeName};
 
-    fn allocation(scope: &str, address: &str) -> Allocation {
+    fn allocation(scope: &str, address: &str) -> HeldAddress {
         let attachment = Attachment {
             node: NodeName::parse("n1").unwrap(),
             network: NetworkName::parse("net1").unwrap(),
@@ -239,6 +256,7 @@ mod tests {
             record: held,
             version: None,
         }
+        .into()
     }
 
     /// Returns the first two columns of the printed table.

@@ -5,12 +5,12 @@ use super::{HintedError, UsageError};
 use crate::addr::Range;
 use crate::cni::Version;
 use crate::config::ConfigError;
-use crate::ipam::{Allocation, Source};
+use crate::ipam::{Allocation, HeldAddress, ObjectRef, Source};
 use crate::plugin::failure::Failure;
 use crate::store::StoreError;
 use serde_json::{Value, json};
 use std::io::{self, Write};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Standard output. Its errors state that they come from it.
 pub(super) struct Stdout(io::StdoutLock<'static>);
@@ -191,6 +191,42 @@ pub(super) fn allocation(allocation: &Allocation) -> Value {
     })
 }
 
+/// Returns an address of either kind of holder as JSON. The keys are documented and stable. An
+/// address of a claim has all keys of one of an attachment, those of the attachment with null, and
+/// `claim` and `pool`.
+pub(super) fn held(held: &HeldAddress) -> Value {
+    let held = match held {
+        HeldAddress::Attachment(held) => return allocation(held),
+        HeldAddress::Claim(held) => held,
+    };
+    let object = |object: &ObjectRef| {
+        json!({
+            "apiGroup": object.api_group,
+            "kind": object.kind,
+            "namespace": object.namespace,
+            "name": object.name,
+            "uid": object.uid,
+        })
+    };
+    json!({
+        "address": held.address,
+        "prefix": held.prefix,
+        "gateway": held.gateway,
+        "scope": held.scope.name(),
+        "network": null,
+        "pod": null,
+        "interface": null,
+        "container": null,
+        "node": null,
+        "netns": null,
+        "bootID": null,
+        "since": time(held.since),
+        "source": source(held.source),
+        "claim": object(&held.claim),
+        "pool": object(&held.pool),
+    })
+}
+
 /// Returns the address and its holder in one line.
 pub(super) fn holder(allocation: &Allocation) -> String {
     let held = &allocation.record;
@@ -211,7 +247,11 @@ pub(super) fn released(address: &dyn std::fmt::Display, done: bool) -> anyhow::R
 }
 
 pub(super) fn since(allocation: &Allocation) -> String {
-    humantime::format_rfc3339_seconds(allocation.record.since).to_string()
+    time(allocation.record.since)
+}
+
+pub(super) fn time(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
 }
 
 pub(super) const fn source(source: Source) -> &'static str {
@@ -249,6 +289,7 @@ pub(super) fn count(number: usize, what: &str) -> String {
     match (number, what.strip_suffix('y')) {
         (1, _) => format!("1 {what}"),
         (_, Some(stem)) => format!("{number} {stem}ies"),
+        (_, None) if what.ends_with('s') => format!("{number} {what}es"),
         (_, None) => format!("{number} {what}s"),
     }
 }

@@ -5,7 +5,7 @@ use super::locate::{self, Located};
 use super::{HintedError, output};
 use crate::config::{CniArgs, ConfigError, FlatFile, Merged, Network, Pool, Settings, StoreKind};
 use crate::environment::Environment;
-use crate::ipam::{Allocation, ConfiguredRange, Scope};
+use crate::ipam::{ConfiguredRange, Scope};
 use crate::json::Json;
 use crate::plugin::failure::Failure;
 use crate::plugin::pools;
@@ -123,10 +123,10 @@ pub(super) fn network_of(pool: &Pool, flat: Option<&FlatFile>) -> anyhow::Result
     Ok(network.served_by(pool, None).map_err(Failure::from)?)
 }
 
-/// Returns whether an allocation is of a pool: its address is one of the pool's, excluded or not, in
+/// Returns whether an address of a scope is of a pool: it is one of the pool's, excluded or not, in
 /// the scope of the pool.
-pub(super) fn has(pool: &Pool, allocation: &Allocation) -> bool {
-    pool.scope == allocation.scope && contains(pool, allocation.address)
+pub(super) fn has(pool: &Pool, scope: &Scope, address: IpAddr) -> bool {
+    pool.scope == *scope && contains(pool, address)
 }
 
 /// Returns whether an address is one of a pool's, excluded or not.

@@ -1,8 +1,8 @@
 //! Reads records for a command, and shortens long IDs.
 
 use super::output;
-use crate::ipam::Allocation;
-use crate::store::{Filter, Listing, Store, StoreError};
+use crate::ipam::HeldAddress;
+use crate::store::{Filter, HeldListing, Listing, Store, StoreError};
 use std::time::Duration;
 
 /// The time for which a command waits for a lock.
@@ -17,18 +17,18 @@ pub(super) fn shortened(id: &str) -> String {
     }
 }
 
-/// Visits the records that the filter selects, while they are read. A record that cannot be read is
-/// reported and counted. Any other failure ends the command. Returns the number of unreadable
+/// Visits the addresses that the filter selects, of both kinds of holder, while they are read. A
+/// record that cannot be read is reported and counted. Any other failure ends the command. Returns the number of unreadable
 /// records.
 pub(super) fn each(
     store: &dyn Store,
     filter: &Filter,
-    visit: &mut dyn FnMut(Allocation) -> anyhow::Result<()>,
+    visit: &mut dyn FnMut(HeldAddress) -> anyhow::Result<()>,
 ) -> anyhow::Result<usize> {
     let mut unreadable = 0;
-    for item in listing(store, filter)? {
+    for item in held(store, filter)? {
         match item {
-            Ok(allocation) => visit(allocation)?,
+            Ok(held) => visit(held)?,
             Err(error) if error.is_of_one_record() => {
                 unreadable += 1;
                 output::warn(&error);
@@ -39,9 +39,21 @@ pub(super) fn each(
     Ok(unreadable)
 }
 
-/// Returns the listing of the store. A store that does not exist yet holds nothing.
+/// Returns the addresses of the store, of both kinds of holder. A store that does not exist yet
+/// holds nothing.
+pub(super) fn held<'s>(store: &'s dyn Store, filter: &Filter) -> anyhow::Result<HeldListing<'s>> {
+    or_absent(store.list_held(filter))
+}
+
+/// Returns the attachments' records of the store. A store that does not exist yet holds nothing.
 pub(super) fn listing<'s>(store: &'s dyn Store, filter: &Filter) -> anyhow::Result<Listing<'s>> {
-    match store.list(filter) {
+    or_absent(store.list(filter))
+}
+
+type Items<'s, T> = Box<dyn Iterator<Item = Result<T, StoreError>> + 's>;
+
+fn or_absent<'s, T: 's>(listing: Result<Items<'s, T>, StoreError>) -> anyhow::Result<Items<'s, T>> {
+    match listing {
         Err(error @ StoreError::Absent { .. }) => {
             output::say_error(&error);
             Ok(Box::new(std::iter::empty()))

@@ -6,7 +6,8 @@ use super::{
     selectors,
 };
 use crate::environment::Environment;
-use crate::ipam::{Allocation, Attachment, Life, NodeName};
+use crate::ipam::{Allocation, Attachment, ClaimAllocation, Life, NodeName};
+use crate::plugin::failure::how_a_claim_ends;
 use crate::retry::Deadline;
 use crate::store::upkeep::{IsAlive, Upkeep};
 use crate::store::{Access, Filter, Release, Store, StoreError};
@@ -32,6 +33,7 @@ pub(super) fn release(
     }
     let located = locate::locate(environment, store)?;
     let found = find(located.store()?.as_ref(), &filter, args.what.container.as_deref())?;
+    refuse_claims(&claims(located.store()?.as_ref(), &filter)?, &found)?;
     if found.is_empty() && !whole_node {
         bail!("no record matches");
     }
@@ -135,6 +137,51 @@ pub fn find(store: &dyn Store, filter: &Filter, container: Option<&str>) -> anyh
         }
     }
     Ok(found)
+}
+
+/// Returns the claims that hold the address, if the filter is for one address.
+///
+/// # Errors
+/// The store cannot be read.
+fn claims(store: &dyn Store, filter: &Filter) -> anyhow::Result<Vec<ClaimAllocation>> {
+    let mut claims = Vec::new();
+    if filter.address.is_some() {
+        // `find` has named the records that cannot be read.
+        for item in records::held(store, filter)?
+            .filter(|item| item.as_ref().err().is_none_or(|error| !error.is_of_one_record()))
+        {
+            claims.extend(item?.of_claim());
+        }
+    }
+    Ok(claims)
+}
+
+/// Refuses to release the address of a claim, with --force as well. The claim was answered with the
+/// address: only the controller takes the answer back before it frees the address.
+fn refuse_claims(claims: &[ClaimAllocation], found: &Found) -> anyhow::Result<()> {
+    let Some(first) = claims.first() else { return Ok(()) };
+    let holder = |held: &ClaimAllocation| {
+        let (claim, scope) = (held.claim.to_string(), held.scope.to_string());
+        match held.scope.name() {
+            Some(_) => output::printable(&format!("{claim}, in scope {scope}")),
+            None => output::printable(&claim),
+        }
+    };
+    let holders: Vec<String> = claims.iter().map(holder).collect();
+    let message = format!(
+        "{} is held by a claim, whose controller alone releases it: {}",
+        first.address,
+        holders.join("; ")
+    );
+    let hint = match found.allocations.first() {
+        None => output::printable(&how_a_claim_ends(first)),
+        // The same address in another scope.
+        Some(held) => {
+            let Attachment { network, .. } = &held.record.attachment;
+            format!("pass --network {network} to release the address that a pod holds")
+        }
+    };
+    Err(HintedError::new(message, hint).into())
 }
 
 /// Waits until the calls that were under way for the found records have ended. An ADD may still

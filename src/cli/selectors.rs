@@ -3,7 +3,7 @@
 
 use super::UsageError;
 use crate::ipam::{NetworkName, NodeName};
-use crate::store::PodName;
+use crate::store::{ClaimName, PodName};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -30,6 +30,18 @@ pub(super) fn parse_pod(text: &str) -> anyhow::Result<PodName> {
         _ => {
             Err(UsageError::new(format!("--pod: expected NAMESPACE/NAME or NAME, found {text:?}"))
                 .into())
+        }
+    }
+}
+
+/// Parses a claim, with its namespace.
+pub(super) fn parse_claim(text: &str) -> anyhow::Result<ClaimName> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => {
+            Ok(ClaimName { namespace: namespace.to_owned(), name: name.to_owned() })
+        }
+        _ => {
+            Err(UsageError::new(format!("--claim: expected NAMESPACE/NAME, found {text:?}")).into())
         }
     }
 }

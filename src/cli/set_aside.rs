@@ -10,10 +10,11 @@ use std::time::SystemTime;
 
 const HEADINGS: &[&str] = &["SET ASIDE", "SCOPE", "IN USE BY", "SINCE", "UNTIL"];
 
-/// Returns the addresses that this node passes over. Such an address has neither pod nor network,
-/// so a filter for one of these matches none.
+/// Returns the addresses that this node passes over. Such an address has no pod, claim or network, so
+/// a filter for one of these matches none.
 pub(super) fn matching(located: &Located<'_>, filter: &Filter) -> Vec<Aside> {
     let is_asked = filter.pod.is_none()
+        && filter.claim.is_none()
         && filter.network.is_none()
         && filter.node.as_ref().is_none_or(|node| Some(node) == located.node.as_ref());
     located.set_aside().filter(|_| is_asked).map(|notes| notes.list()).unwrap_or_default()

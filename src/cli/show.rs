@@ -6,7 +6,7 @@ use super::reserved_for::{self, ReservedFor};
 use super::{Format, ShowArgs, StoreArgs, locate, output, pools, records};
 use crate::config::Pool;
 use crate::environment::Environment;
-use crate::ipam::{Allocation, Life, Scope};
+use crate::ipam::{Allocation, ClaimAllocation, HeldAddress, Life, Scope};
 use crate::store::Filter;
 use anyhow::bail;
 use serde_json::Value;
@@ -29,8 +29,8 @@ pub(super) fn show(
         .collect();
     let filter = Filter { address: Some(args.address), ..Filter::default() };
     let mut found = Vec::new();
-    let unreadable = records::each(located.store()?.as_ref(), &filter, &mut |allocation| {
-        found.push(allocation);
+    let unreadable = records::each(located.store()?.as_ref(), &filter, &mut |held| {
+        found.push(held);
         Ok(())
     })?;
     if found.is_empty() && 0 < unreadable {
@@ -49,28 +49,33 @@ pub(super) fn show(
         bail!(text);
     }
     let around = Around { networks: &networks, pools: &pools };
-    let of_scope = |allocation: &Allocation| -> Vec<&ReservedFor> {
-        reserved.iter().filter(|entry| entry.is_in(&allocation.scope)).collect()
+    let of_scope = |held: &HeldAddress| -> Vec<&ReservedFor> {
+        reserved.iter().filter(|entry| entry.is_in(held.scope())).collect()
     };
     if args.output == Format::Json {
-        let documents = found.iter().map(|allocation| {
-            let mut document = output::allocation(allocation);
-            let pools = around.pools_of(&allocation.scope).map(|pool| &pool.name);
+        let documents = found.iter().map(|held| {
+            let mut document = output::held(held);
+            let pools = around.pools_of(held.scope()).map(|pool| &pool.name);
             document["pools"] = pools.cloned().collect();
             if !networks.is_empty() {
-                document["draining"] = around.is_draining(allocation).into();
+                document["draining"] = around.is_draining(held).into();
             }
             if args.network.is_some() || !args.pool.is_empty() {
-                let entries = of_scope(allocation).into_iter();
+                let entries = of_scope(held).into_iter();
                 document["reservedFor"] = entries.map(ReservedFor::document).collect();
             }
             document
         });
         return output::print_json(&Value::Array(documents.collect()));
     }
-    let page = |allocation: &Allocation| {
-        let reserved = of_scope(allocation);
-        page(allocation, &reserved, &around, &located)
+    let page = |held: &HeldAddress| {
+        let mut rows = match held {
+            HeldAddress::Attachment(allocation) => rows(allocation, &located),
+            HeldAddress::Claim(held) => rows_of_claim(held),
+        };
+        around.add_to(&mut rows, held, &of_scope(held));
+        let row = |(name, value): &Row| format!("{:<11}{value}\n", format!("{name}:"));
+        rows.iter().map(row).collect()
     };
     let pages: Vec<String> = found.iter().map(page).collect();
     output::print(&pages.join("\n"))
@@ -89,9 +94,22 @@ impl<'n> Around<'n> {
     }
 
     /// Returns whether no pod gets the address after its holder, from what the operator names.
-    fn is_draining(&self, held: &Allocation) -> bool {
-        let gives = |named: &Named| pools::may_give(&named.network, &held.scope, held.address);
+    fn is_draining(&self, held: &HeldAddress) -> bool {
+        let gives = |named: &Named| pools::may_give(&named.network, held.scope(), held.address());
         !self.networks.is_empty() && !self.networks.iter().any(gives)
+    }
+
+    /// Adds the pools that contain the address, and for whom it is reserved.
+    fn add_to(&self, rows: &mut Vec<Row>, held: &HeldAddress, reserved: &[&ReservedFor]) {
+        let pools = self.pools_of(held.scope());
+        rows.extend(pools.map(|pool| ("Pool", in_pool(pool, held.address()))));
+        rows.extend(reserved.iter().map(|entry| ("Reserved", format!("for {}", entry.text()))));
+        if self.is_draining(held) {
+            let names = self.names();
+            let both = if names.contains(" nor ") { "neither " } else { "" };
+            let verb = if both.is_empty() { "does not give" } else { "gives" };
+            rows.push(("Draining", format!("yes, {both}{names} {verb} it to another pod")));
+        }
     }
 
     /// Returns what does not give the address.
@@ -114,15 +132,29 @@ fn in_pool(pool: &Pool, address: IpAddr) -> String {
     }
 }
 
-fn page(
-    allocation: &Allocation,
-    reserved: &[&ReservedFor],
-    around: &Around<'_>,
-    located: &locate::Located<'_>,
-) -> String {
+/// A line of the page: its name and its value.
+type Row = (&'static str, String);
+
+fn or_dash(text: Option<String>) -> String {
+    text.unwrap_or_else(|| "-".to_owned())
+}
+
+fn rows_of_claim(held: &ClaimAllocation) -> Vec<Row> {
+    vec![
+        ("Address", format!("{}/{}", held.address, held.prefix)),
+        ("Gateway", or_dash(held.gateway.map(|gateway| gateway.to_string()))),
+        ("Scope", output::printable(&held.scope.to_string())),
+        ("Claim", output::printable(&held.claim.to_string())),
+        ("Claim UID", output::printable(&held.claim.uid)),
+        ("Of pool", output::printable(&held.pool.to_string())),
+        ("Since", output::time(held.since)),
+        ("Source", output::source(held.source).to_owned()),
+    ]
+}
+
+fn rows(allocation: &Allocation, located: &locate::Located<'_>) -> Vec<Row> {
     let held = &allocation.record;
     let attachment = &held.attachment;
-    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let of_this_node = located.node.as_ref() == Some(&attachment.node);
     let alive = if !of_this_node {
         format!("unknown, only node {} can tell", attachment.node)
@@ -133,7 +165,7 @@ fn page(
             Life::Dead => "no, its sandbox is gone".to_owned(),
         }
     };
-    let mut rows = vec![
+    vec![
         ("Address", format!("{}/{}", allocation.address, held.prefix)),
         ("Gateway", or_dash(held.gateway.map(|gateway| gateway.to_string()))),
         ("Scope", output::printable(&allocation.scope.to_string())),
@@ -155,15 +187,5 @@ fn page(
         ("Alive", alive),
         ("Since", output::since(allocation)),
         ("Source", output::source(held.source).to_owned()),
-    ];
-    let pools = around.pools_of(&allocation.scope);
-    rows.extend(pools.map(|pool| ("Pool", in_pool(pool, allocation.address))));
-    rows.extend(reserved.iter().map(|entry| ("Reserved", format!("for {}", entry.text()))));
-    if around.is_draining(allocation) {
-        let names = around.names();
-        let both = if names.contains(" nor ") { "neither " } else { "" };
-        let verb = if both.is_empty() { "does not give" } else { "gives" };
-        rows.push(("Draining", format!("yes, {both}{names} {verb} it to another pod")));
-    }
-    rows.iter().map(|(name, value)| format!("{:<11}{value}\n", format!("{name}:"))).collect()
+    ]
 }

@@ -114,15 +114,15 @@ fn count(
     let mut asides: Vec<Aside> =
         asides.iter().filter(|aside| aside.scope == network.scope).cloned().collect();
     let filter = Filter { scope: Some(network.scope.clone()), ..Filter::default() };
-    records::each(store, &filter, &mut |allocation| {
+    records::each(store, &filter, &mut |held| {
         for range in &mut ranges {
             // An address that an earlier configuration gave out and that is now excluded counts as
             // excluded.
-            range.held += u128::from(range.candidates.contains(allocation.address));
-            range.held_reserved += u128::from(range.reserved.contains(allocation.address));
+            range.held += u128::from(range.candidates.contains(held.address()));
+            range.held_reserved += u128::from(range.reserved.contains(held.address()));
         }
         // A held address is not free, set aside or not.
-        asides.retain(|aside| aside.address != allocation.address);
+        asides.retain(|aside| aside.address != held.address());
         Ok(())
     })?;
     let complete = |range: &Counted<'_>| {

@@ -58,7 +58,7 @@ pub(super) fn verify(
         let (doubted, nodes) = census::document(census, now);
         output::print_json(&json!({
             "store": located.name, "format": format, "records": records, "indexEntries": entries, "findings": findings, "debts": owed,
-            "doubted": doubted, "moreDoubted": census.more_doubted, "nodes": nodes,
+            "doubted": doubted, "moreDoubted": census.more_doubted, "nodes": nodes, "claims": census.claims,
         }))?;
     } else {
         output::print(&describe(findings))?;

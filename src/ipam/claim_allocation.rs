@@ -1,7 +1,7 @@
 //! An address that is held by a claim: an object, such as an IPAddressClaim of Cluster API, that
 //! asks for an address of a pool. It belongs to no sandbox and no node.
 
-use super::{Scope, Source, Version};
+use super::{Allocation, Scope, Source, Version};
 use crate::addr::Family;
 use std::fmt;
 use std::net::IpAddr;
@@ -70,5 +70,64 @@ impl ClaimAllocation {
             return Some("claim");
         }
         (self.source == Source::Static).then_some("source")
+    }
+}
+
+/// An address with its holder, of either kind.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HeldAddress {
+    /// An attachment holds it.
+    Attachment(Box<Allocation>),
+    /// A claim holds it.
+    Claim(Box<ClaimAllocation>),
+}
+
+impl HeldAddress {
+    /// Returns the scope in which the address is unique.
+    #[must_use]
+    pub const fn scope(&self) -> &Scope {
+        match self {
+            Self::Attachment(held) => &held.scope,
+            Self::Claim(held) => &held.scope,
+        }
+    }
+
+    /// Returns the address.
+    #[must_use]
+    pub const fn address(&self) -> IpAddr {
+        match self {
+            Self::Attachment(held) => held.address,
+            Self::Claim(held) => held.address,
+        }
+    }
+
+    /// Returns the allocation if an attachment holds the address.
+    #[must_use]
+    pub fn of_attachment(self) -> Option<Allocation> {
+        match self {
+            Self::Attachment(held) => Some(*held),
+            Self::Claim(_) => None,
+        }
+    }
+
+    /// Returns the allocation if a claim holds the address.
+    #[must_use]
+    pub fn of_claim(self) -> Option<ClaimAllocation> {
+        match self {
+            Self::Attachment(_) => None,
+            Self::Claim(held) => Some(*held),
+        }
+    }
+}
+
+impl From<Allocation> for HeldAddress {
+    fn from(held: Allocation) -> Self {
+        Self::Attachment(Box::new(held))
+    }
+}
+
+impl From<ClaimAllocation> for HeldAddress {
+    fn from(held: ClaimAllocation) -> Self {
+        Self::Claim(Box::new(held))
     }
 }

@@ -23,7 +23,7 @@ pub use alive::{
 };
 pub use allocate::{Plan, PlanError, is_half_done, plan};
 pub use attachment::{Allocation, Attachment, AttachmentSet, Netns, Part, Record, Source, Version};
-pub use claim_allocation::{ClaimAllocation, ObjectRef};
+pub use claim_allocation::{ClaimAllocation, HeldAddress, ObjectRef};
 pub use family_order::order_by_family;
 pub use ids::{ContainerId, IdError, IfName, NetworkName, NodeName, PodRef, Scope};
 pub use order::AllocationOrder;

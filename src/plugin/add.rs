@@ -13,7 +13,7 @@ use super::request::Request;
 use super::{Ipam, Ready, left_by_the_dead, limit_check, machine};
 use crate::cni::{self, Added, Call, CniError, Sandbox, Success};
 use crate::config::{CniArgs, FlatFile, Merged, Network};
-use crate::ipam::{self, Allocation, Attachment, Record, Slot, Source};
+use crate::ipam::{self, Allocation, Attachment, HeldAddress, Record, Slot, Source};
 use crate::retry::Deadline;
 use crate::store::{Access, Rehome, Session, Store, StoreError};
 use std::borrow::Cow;
@@ -247,8 +247,9 @@ fn make_room_and_fill(
 
 /// Returns a dynamic slot, if another interface of the same sandbox already has the reserved
 /// address of the pod.
-fn further_interface(slot: &Slot, ask: &Ask<'_>, holder: Option<&Allocation>) -> Option<Slot> {
-    let (own, other) = (&ask.record.attachment, &holder?.record.attachment);
+fn further_interface(slot: &Slot, ask: &Ask<'_>, holder: Option<&HeldAddress>) -> Option<Slot> {
+    let HeldAddress::Attachment(held) = holder? else { return None };
+    let (own, other) = (&ask.record.attachment, &held.record.attachment);
     let is_of_sandbox = (&own.node, &own.container) == (&other.node, &other.container);
     (is_of_sandbox && !slot.fallback.is_empty()).then(|| Slot {
         part: slot.part,

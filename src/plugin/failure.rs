@@ -2,7 +2,7 @@
 
 use crate::cni::{CniError, Code};
 use crate::config::{ConfigError, Problem};
-use crate::ipam::{Allocation, PlanError, Record, RequestError};
+use crate::ipam::{ClaimAllocation, HeldAddress, PlanError, RequestError};
 use crate::store::StoreError;
 use std::net::IpAddr;
 
@@ -80,15 +80,15 @@ pub enum Failure {
         /// Why not.
         reason: String,
     },
-    /// The requested or static address belongs to another attachment.
+    /// The requested or static address belongs to another attachment, or to a claim.
     #[error("the {what} address {address} is {}", holder_in_words(.holder.as_deref()))]
     Held {
         /// "requested", "static" or "reserved".
         what: &'static str,
         /// The address.
         address: IpAddr,
-        /// The record of the holder, if one was found.
-        holder: Option<Box<Record>>,
+        /// The holder, if one was found.
+        holder: Option<Box<HeldAddress>>,
     },
     /// CHECK: no address is recorded, or fewer than ADD gave.
     #[error("recorded addresses of {attachment}: expected {expected}, found {found}")]
@@ -167,12 +167,28 @@ impl From<crate::config::Mistakes> for Failure {
 }
 
 /// Returns who holds an address, and where.
-fn holder_in_words(holder: Option<&Record>) -> String {
-    let Some(held) = holder else {
-        return "held by another attachment, or is a gateway in its scope".to_owned();
-    };
-    let pod = held.pod.as_ref().map_or_else(String::new, |pod| format!("pod {pod}, "));
-    format!("held by {pod}{}", held.attachment)
+fn holder_in_words(holder: Option<&HeldAddress>) -> String {
+    match holder {
+        None => "held by another attachment, or is a gateway in its scope".to_owned(),
+        Some(HeldAddress::Attachment(held)) => {
+            let pod = &held.record.pod;
+            let pod = pod.as_ref().map_or_else(String::new, |pod| format!("pod {pod}, "));
+            format!("held by {pod}{}", held.record.attachment)
+        }
+        Some(HeldAddress::Claim(held)) => {
+            let since = humantime::format_rfc3339_seconds(held.since);
+            format!("held by {} of {} since {since}", held.claim, held.pool)
+        }
+    }
+}
+
+/// Returns how the address of a claim becomes free.
+#[must_use]
+pub fn how_a_claim_ends(held: &ClaimAllocation) -> String {
+    format!(
+        "delete {} when nothing uses the address; hereabouts-controller then releases it",
+        held.claim
+    )
 }
 
 impl Failure {
@@ -195,10 +211,10 @@ impl Failure {
     }
 
     /// Adds the holder of the address to a failure that is about one address.
-    pub(super) fn held_by(self, holder: Option<Allocation>) -> Self {
+    pub(super) fn held_by(self, holder: Option<HeldAddress>) -> Self {
         match self {
             Self::Held { what, address, holder: None } => {
-                Self::Held { what, address, holder: holder.map(|found| Box::new(found.record)) }
+                Self::Held { what, address, holder: holder.map(Box::new) }
             }
             other => other,
         }
@@ -227,12 +243,15 @@ impl Failure {
                     .to_owned(),
             ),
             Self::Exhausted(_) => Some("\"hereabouts list\" shows who holds them".to_owned()),
-            Self::Held { holder: Some(held), .. } => {
-                let node = &held.attachment.node;
-                Some(format!(
-                    "its DEL or \"hereabouts sweep\" on node {node} frees it; if that node is off for good, \"hereabouts release --node {node}\" does"
-                ))
-            }
+            Self::Held { holder: Some(held), .. } => Some(match held.as_ref() {
+                HeldAddress::Attachment(held) => {
+                    let node = &held.record.attachment.node;
+                    format!(
+                        "its DEL or \"hereabouts sweep\" on node {node} frees it; if that node is off for good, \"hereabouts release --node {node}\" does"
+                    )
+                }
+                HeldAddress::Claim(held) => how_a_claim_ends(held),
+            }),
             Self::Held { address, holder: None, .. } => {
                 Some(format!("\"hereabouts show {address}\" shows its holder"))
             }

@@ -6,7 +6,7 @@
 
 use super::ask::Ask;
 use super::sweep;
-use crate::ipam::{Allocation, Slot};
+use crate::ipam::{Allocation, HeldAddress, Slot};
 use crate::retry::Deadline;
 use crate::store::{Filter, Store, StoreError};
 use std::net::IpAddr;
@@ -17,8 +17,8 @@ pub(super) struct Left {
     /// The records of this node that another attachment may take over, the lowest address first.
     /// They were read without a lock.
     pub(super) records: Vec<Allocation>,
-    /// The holder of the only candidate, if its sandbox is alive or in doubt.
-    pub(super) holder: Option<Allocation>,
+    /// The holder of the only candidate, if it is a claim, or if its sandbox is alive or in doubt.
+    pub(super) holder: Option<HeldAddress>,
 }
 
 /// Looks for the holders of the candidates of a slot. If the store cannot be read, nothing is found:
@@ -38,11 +38,13 @@ pub(super) fn find(store: &dyn Store, ask: &Ask<'_>, slot: &Slot, deadline: Dead
         ..Filter::default()
     };
     let mut left = Left::default();
-    let found = store.list(&filter).and_then(|listing| {
+    let found = store.list_held(&filter).and_then(|listing| {
         for item in listing {
             match item {
-                Ok(held) if may_be_taken(ask, slot, &held) => left.records.push(held),
-                Ok(held) if only == Some(held.address) => left.holder = Some(held),
+                Ok(HeldAddress::Attachment(held)) if may_be_taken(ask, slot, &held) => {
+                    left.records.push(*held);
+                }
+                Ok(held) if only == Some(held.address()) => left.holder = Some(held),
                 Ok(_) => {}
                 Err(error) if error.is_of_one_record() => {}
                 Err(error) => return Err(error),

@@ -3,14 +3,15 @@
 
 use crate::addr::{AddrSet, Range};
 use crate::ipam::{
-    Allocation, Attachment, IfName, NetworkName, PodRef, Record, Scope, Source, Sticky,
+    Allocation, Attachment, HeldAddress, IfName, NetworkName, PodRef, Record, Scope, Source, Sticky,
 };
 use crate::retry::Deadline;
 use crate::store::disk::Held;
 use crate::store::pools::{Read, StoredPool};
 use crate::store::upkeep::Upkeep;
 use crate::store::{
-    Access, Claim, Filter, Holdings, Listing, Rehome, Release, Session, Store, StoreError,
+    Access, Claim, Filter, HeldListing, Holdings, Listing, Rehome, Release, Session, Store,
+    StoreError,
 };
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -93,11 +94,19 @@ impl Store for TrialStore {
     }
 
     fn list(&self, filter: &Filter) -> Result<Listing<'_>, StoreError> {
+        let of_attachment = |item: Result<HeldAddress, _>| item.map(HeldAddress::of_attachment);
+        Ok(Box::new(
+            self.list_held(filter)?.filter_map(move |item| of_attachment(item).transpose()),
+        ))
+    }
+
+    fn list_held(&self, filter: &Filter) -> Result<HeldListing<'_>, StoreError> {
         let freed = self.taken.borrow().freed.clone();
-        let is_there = move |item: &Result<Allocation, StoreError>| {
-            item.as_ref().map_or(true, |found| !freed.contains(found))
+        let is_there = move |item: &Result<HeldAddress, StoreError>| match item {
+            Ok(HeldAddress::Attachment(found)) => !freed.contains(found),
+            Ok(HeldAddress::Claim(_)) | Err(_) => true,
         };
-        Ok(Box::new(self.store.list(filter)?.filter(is_there)))
+        Ok(Box::new(self.store.list_held(filter)?.filter(is_there)))
     }
 
     fn ready(&self) -> Result<(), StoreError> {

@@ -18,6 +18,8 @@ pub struct Census {
     pub doubted: Vec<(Allocation, Doubt)>,
     /// The number of further such records.
     pub more_doubted: usize,
+    /// The number of addresses that claims hold. They are on no node.
+    pub claims: usize,
     /// The other names under which the node that reads the store holds records.
     pub earlier_names: Vec<NodeName>,
 }

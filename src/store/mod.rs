@@ -33,9 +33,9 @@ mod session;
 pub mod upkeep;
 
 use crate::addr::AddrSet;
-use crate::ipam::{Allocation, Attachment, Scope, Source, Sticky};
+use crate::ipam::{Allocation, Attachment, HeldAddress, Scope, Source, Sticky};
 use crate::retry::Deadline;
-pub use filter::{Filter, PodName, Spared};
+pub use filter::{ClaimName, Filter, PodName, Spared};
 use pools::{Read, StoredPool};
 use session::claim_one;
 pub use session::{Claim, Holdings, Rehome, Release, Session, Wanted};
@@ -86,12 +86,21 @@ pub trait Store {
     fn open(&self, access: Access, deadline: Deadline)
     -> Result<Box<dyn Session + '_>, StoreError>;
 
-    /// Lists the allocations one by one, without a lock. Records that are added or removed in the
+    /// Lists the allocations of attachments one by one, without a lock. Records that are added or removed in the
     /// meantime may be missed or seen.
     ///
     /// # Errors
     /// The store cannot be read. A single damaged record is an error item.
     fn list(&self, filter: &Filter) -> Result<Listing<'_>, StoreError>;
+
+    /// Lists the addresses of both kinds of holder, as [`Self::list`] does. Only a store that
+    /// controllers of the cluster share has claims.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    fn list_held(&self, filter: &Filter) -> Result<HeldListing<'_>, StoreError> {
+        Ok(Box::new(self.list(filter)?.map(|item| item.map(HeldAddress::from))))
+    }
 
     /// Checks whether a claim could be served, as far as that can be determined without a claim.
     ///
@@ -176,6 +185,9 @@ pub trait Store {
 
 /// Allocations as they are read.
 pub type Listing<'s> = Box<dyn Iterator<Item = Result<Allocation, StoreError>> + 's>;
+
+/// Addresses of both kinds of holder as they are read.
+pub type HeldListing<'s> = Box<dyn Iterator<Item = Result<HeldAddress, StoreError>> + 's>;
 
 /// The purpose of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

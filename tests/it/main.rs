@@ -24,6 +24,9 @@ mod broken_disks;
 mod call_log;
 /// Filesystems that ignore case.
 mod case_folding;
+/// Addresses that claims of Cluster API hold, as verbs and commands see them.
+#[cfg(feature = "kube")]
+mod claims;
 /// The client of the Kubernetes API.
 #[cfg(feature = "kube")]
 mod client;

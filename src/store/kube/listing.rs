@@ -1,10 +1,10 @@
 //! Listings of records in the Kubernetes API, page by page. Never more than one page is in memory.
 
 use super::api::paging::Place;
-use super::objects::ip_allocation::IpAllocation;
+use super::objects::held::HeldObject;
 use super::objects::names;
 use super::{KubeStore, PATIENCE};
-use crate::ipam::Allocation;
+use crate::ipam::HeldAddress;
 use crate::retry::Deadline;
 use crate::store::{Filter, PodName, StoreError};
 use std::collections::VecDeque;
@@ -15,7 +15,7 @@ pub(super) struct Pages<'s> {
     filter: Filter,
     selector: String,
     /// The rest of the page that was read last.
-    page: VecDeque<Result<IpAllocation, StoreError>>,
+    page: VecDeque<Result<HeldObject, StoreError>>,
     /// The place where the next page begins.
     place: Place,
     has_failed: bool,
@@ -34,18 +34,20 @@ impl<'s> Pages<'s> {
         }
     }
 
-    /// Returns the allocation, or an error if it belongs to another machine with this node's name.
-    /// A caller that lists the records of its node to free those of dead sandboxes must not free
-    /// such a record. Each one is an error item, and the listing continues.
+    /// Returns the address, or an error if its record belongs to another machine with this node's
+    /// name. A caller that lists the records of its node to free those of dead sandboxes must not
+    /// free such a record. Each one is an error item, and the listing continues.
     fn for_whom_it_is(
         &self,
-        object: &IpAllocation,
-        allocation: Allocation,
-    ) -> Result<Allocation, StoreError> {
-        if self.filter.node.as_ref() == Some(&self.store.host.node) {
+        object: &HeldObject,
+        held: HeldAddress,
+    ) -> Result<HeldAddress, StoreError> {
+        if let HeldObject::Attachment(object) = object
+            && self.filter.node.as_ref() == Some(&self.store.host.node)
+        {
             self.store.check_machine(object)?;
         }
-        Ok(allocation)
+        Ok(held)
     }
 
     fn read_page(&mut self) -> Result<(), StoreError> {
@@ -56,18 +58,18 @@ impl<'s> Pages<'s> {
 }
 
 impl Iterator for Pages<'_> {
-    type Item = Result<Allocation, StoreError>;
+    type Item = Result<HeldAddress, StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             match self.page.pop_front() {
                 Some(Err(error)) => return Some(Err(error)),
-                Some(Ok(object)) => match object.allocation() {
-                    Ok(allocation) if self.filter.matches(&allocation) => {
-                        return Some(self.for_whom_it_is(&object, allocation));
+                Some(Ok(object)) => match object.address() {
+                    Ok(held) if self.filter.matches_held(&held) => {
+                        return Some(self.for_whom_it_is(&object, held));
                     }
                     Ok(_) => {}
-                    Err(unreadable) => return Some(Err(unreadable.of(&object.metadata.name))),
+                    Err(unreadable) => return Some(Err(unreadable.of(&object.metadata().name))),
                 },
                 None if self.has_failed || self.place.is_ended() => return None,
                 None => {
@@ -96,6 +98,9 @@ fn selector(filter: &Filter) -> String {
     }
     if let Some(PodName { namespace: Some(namespace), name }) = &filter.pod {
         parts.push(format!("{}={}", names::POD, names::of_pod(namespace, name)));
+    }
+    if filter.claim.is_some() {
+        parts.push(names::CLAIM.to_owned());
     }
     if let Some(address) = filter.address {
         parts.push(format!("{}={}", names::ADDRESS, names::text(address)));

@@ -32,11 +32,13 @@ pub(super) mod upkeep;
 use super::disk::{Disk, Held, RealDisk};
 use super::node_identity::NodeIdentity;
 use super::pools::{Read, StoredPool};
-use super::{Access, Filter, Listing, Session, Store, StoreError};
+use super::{Access, Filter, HeldListing, Listing, Session, Store, StoreError};
 use crate::addr::AddrSet;
 use crate::api_client::client::{Client, Server};
 use crate::digest;
-use crate::ipam::{Allocation, AllocationOrder, Attachment, Life, NodeName, Record, Scope, Sticky};
+use crate::ipam::{
+    Allocation, AllocationOrder, Attachment, HeldAddress, Life, NodeName, Record, Scope, Sticky,
+};
 use crate::retry::Deadline;
 use api::Api;
 use node_state::cluster_identity::{self, NodeStateIdentity};
@@ -222,6 +224,12 @@ impl Store for KubeStore {
     }
 
     fn list(&self, filter: &Filter) -> Result<Listing<'_>, StoreError> {
+        let of_attachment = |item: Result<HeldAddress, _>| item.map(HeldAddress::of_attachment);
+        let pages = listing::Pages::new(self, filter);
+        Ok(Box::new(pages.filter_map(move |item| of_attachment(item).transpose())))
+    }
+
+    fn list_held(&self, filter: &Filter) -> Result<HeldListing<'_>, StoreError> {
         Ok(Box::new(listing::Pages::new(self, filter)))
     }
 

@@ -31,7 +31,7 @@ impl KubeSession<'_> {
                 Ok(Changed::Conflict) => {
                     let Some(found) = store
                         .api
-                        .get(&name, &self.deadline)?
+                        .get_of_attachment(&name, &self.deadline)?
                         .filter(|found| found.metadata.deletion_timestamp.is_none())
                     else {
                         break;

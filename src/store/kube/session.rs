@@ -87,7 +87,7 @@ impl<'s> KubeSession<'s> {
         name: &str,
         attachment: &Attachment,
     ) -> Result<Option<Allocation>, StoreError> {
-        let found = self.store.api.get(name, &self.deadline)?;
+        let found = self.store.api.get_of_attachment(name, &self.deadline)?;
         let Some(object) = found.filter(|object| object.metadata.deletion_timestamp.is_none())
         else {
             return Ok(None);

@@ -2,6 +2,8 @@
 //! and after the definition was deleted. There is one cluster, used by one test at a time. Each
 //! test begins with an empty store.
 
+/// Addresses that claims hold.
+mod claims;
 /// What `verify` finds and `repair` repairs.
 mod damages;
 /// Records in doubt.

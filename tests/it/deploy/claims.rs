@@ -2,37 +2,13 @@
 //! refuses everything else.
 
 use super::objects::{allocation, cluster, kubectl, taken};
-use hereabouts::ipam::{ClaimAllocation, ObjectRef, Scope, Source};
-use hereabouts::store::kube::objects::claim_object::ClaimObject;
+use crate::support::claims::{self, held};
+use hereabouts::ipam::Source;
 use hereabouts::store::kube::objects::held::HeldObject;
 use serde_json::{Value, json};
-use std::time::{Duration, SystemTime};
-
-/// Returns an address as a controller holds it for a claim.
-fn held(scope: &str, address: &str) -> ClaimAllocation {
-    let object = |group: &str, kind: &str, namespace: Option<&str>, name: &str| ObjectRef {
-        api_group: group.to_owned(),
-        kind: kind.to_owned(),
-        namespace: namespace.map(str::to_owned),
-        name: name.to_owned(),
-        uid: format!("5b20f6a0-0000-4000-8000-{:012x}", name.len()),
-    };
-    let group = "ipam.cluster.x-k8s.io";
-    ClaimAllocation {
-        scope: Scope::parse(scope).unwrap(),
-        address: address.parse().unwrap(),
-        prefix: 24,
-        gateway: None,
-        since: SystemTime::UNIX_EPOCH + Duration::from_micros(1_767_225_600_000_001),
-        source: Source::Dynamic,
-        claim: object(group, "IPAddressClaim", Some("default"), "machine-0"),
-        pool: object(group, "GlobalInClusterIPPool", None, "pool-a"),
-        version: None,
-    }
-}
 
 fn object(scope: &str, address: &str) -> Value {
-    json!(ClaimObject::new(&held(scope, address)))
+    claims::object(&held(scope, address))
 }
 
 /// The longest values that the schema allows count for the cost of the rules.
@@ -46,14 +22,11 @@ fn what_a_controller_writes_is_taken_and_read_back() {
             .map(|gateway| gateway.parse().unwrap());
         wanted.claim.name = "c".repeat(253);
         wanted.source = Source::Requested;
-        let created = kubectl(
-            cluster,
-            &["create", "-o", "json", "-f", "-"],
-            &json!(ClaimObject::new(&wanted)),
-        );
+        let created =
+            kubectl(cluster, &["create", "-o", "json", "-f", "-"], &claims::object(&wanted));
         assert!(created.status.success(), "{created:?}");
         let text = String::from_utf8(created.stdout).unwrap();
-        let Ok(HeldObject::Claim(read)) = HeldObject::decode(&text) else {
+        let Ok(HeldObject::Claim(read)) = HeldObject::decode(text.as_bytes()) else {
             panic!("{text}");
         };
         let mut known = read.allocation().unwrap();

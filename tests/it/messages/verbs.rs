@@ -4,7 +4,7 @@ use super::{assert_all, document, variants};
 use hereabouts::addr::{Family, Subnet};
 use hereabouts::cni::CniError;
 use hereabouts::config::{ConfigError, Problem};
-use hereabouts::ipam::{PlanError, Record, RequestError};
+use hereabouts::ipam::{Allocation, HeldAddress, PlanError, RequestError, Scope};
 use hereabouts::plugin::failure::Failure;
 use hereabouts::store::StoreError;
 use std::net::IpAddr;
@@ -21,8 +21,18 @@ fn attachment() -> String {
     "container c1, interface net1, network net1".to_owned()
 }
 
-fn holder() -> Record {
-    crate::conformance::record("n2", "c1", Some("web-0"))
+fn pod() -> HeldAddress {
+    Allocation {
+        scope: Scope::default(),
+        address: address(),
+        record: crate::conformance::record("n2", "c1", Some("web-0")),
+        version: None,
+    }
+    .into()
+}
+
+fn claim() -> HeldAddress {
+    crate::support::claims::held("", "10.1.2.1").into()
 }
 
 fn plan() -> PlanError {
@@ -99,7 +109,8 @@ fn failures() -> Vec<Failure> {
             reason: "the interface is down".to_owned(),
         },
         Failure::Held { what: "requested", address: address(), holder: None },
-        Failure::Held { what: "reserved", address: address(), holder: Some(Box::new(holder())) },
+        Failure::Held { what: "reserved", address: address(), holder: Some(Box::new(pod())) },
+        Failure::Held { what: "static", address: address(), holder: Some(Box::new(claim())) },
         Failure::NotRecorded { expected: "2".to_owned(), found: 1, attachment: attachment() },
         Failure::Differs { recorded: "10.1.2.1/24".to_owned(), previous: "10.1.2.7/24".to_owned() },
         Failure::NotReady { reason: "the API server cannot be reached".to_owned(), hint: None },

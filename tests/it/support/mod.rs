@@ -3,6 +3,8 @@
 pub(crate) mod cached;
 pub(crate) mod calls;
 pub(crate) mod checker;
+#[cfg(feature = "kube")]
+pub(crate) mod claims;
 #[cfg_attr(not(feature = "kube"), allow(dead_code, reason = "nobody starts one then"))]
 pub(crate) mod cluster;
 pub(crate) mod disk;

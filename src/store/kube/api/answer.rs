@@ -3,7 +3,8 @@
 
 use crate::api_client::http::Answer;
 use crate::store::StoreError;
-use crate::store::kube::objects::ip_allocation::{FORMAT, IpAllocation, KIND};
+use crate::store::kube::objects::held::HeldObject;
+use crate::store::kube::objects::ip_allocation::{FORMAT, KIND};
 use crate::store::kube::objects::unreadable::{Unreadable, damaged};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -137,7 +138,7 @@ pub(crate) fn is_absent(answer: &Answer) -> bool {
     !status(answer).details.name.is_empty()
 }
 
-pub(crate) fn decode_item(item: &str) -> Result<IpAllocation, StoreError> {
+pub(crate) fn decode_item(item: &str) -> Result<HeldObject, StoreError> {
     #[derive(Deserialize)]
     struct Head {
         metadata: Named,
@@ -146,7 +147,7 @@ pub(crate) fn decode_item(item: &str) -> Result<IpAllocation, StoreError> {
     struct Named {
         name: String,
     }
-    serde_json::from_str(item).map_err(|error| {
+    HeldObject::decode(item.as_bytes()).map_err(|error| {
         newer(item.as_bytes()).unwrap_or_else(|| {
             let name = serde_json::from_str::<Head>(item)
                 .map_or_else(|_| "?".to_owned(), |head| head.metadata.name);

@@ -11,6 +11,7 @@ pub(crate) mod paging;
 pub(crate) mod retries;
 
 use super::node_state::State;
+use super::objects::held::HeldObject;
 use super::objects::ip_allocation::{GROUP, IpAllocation, PLURAL, VERSION};
 use crate::api_client::client::Server;
 use crate::api_client::http::{Answer, Method, Request};
@@ -23,6 +24,7 @@ use retries::{Call, Failed};
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// The kind of request that an answer belongs to.
@@ -77,6 +79,23 @@ pub(super) enum Changed<T> {
         /// Whether that is possible.
         maybe_ours: bool,
     },
+}
+
+/// An object with a revision.
+trait Versioned {
+    fn revision(&self) -> Option<&str>;
+}
+
+impl Versioned for IpAllocation {
+    fn revision(&self) -> Option<&str> {
+        self.metadata.resource_version.as_deref()
+    }
+}
+
+impl Versioned for HeldObject {
+    fn revision(&self) -> Option<&str> {
+        self.metadata().resource_version.as_deref()
+    }
 }
 
 /// A page of a list: the items as received, and the place of the next page.
@@ -155,15 +174,25 @@ impl Api {
         &self,
         name: &str,
         deadline: &Deadline,
-    ) -> Result<Option<IpAllocation>, Failed> {
+    ) -> Result<Option<HeldObject>, Failed> {
         let path = collection(&format!("/{name}"));
         let request = Request { method: Method::Get, path: &path, accept: JSON, content: None };
         let call = Call { resource: PLURAL, verb: "get", name: Some(name), request };
         self.call(&call, deadline, |answer, _| match answer.status {
-            200 => Ok(Some(Some(self.decode("get", answer)?))),
+            200 => Ok(Some(Some(self.decode_held("get", answer)?))),
             404 if is_absent(answer) => Ok(Some(None)),
             _ => Ok(None),
         })
+    }
+
+    /// Reads an object that an attachment holds. Returns `None` if no object has that name, and if
+    /// a claim holds it.
+    pub(super) fn get_of_attachment(
+        &self,
+        name: &str,
+        deadline: &Deadline,
+    ) -> Result<Option<IpAllocation>, Failed> {
+        Ok(self.get(name, deadline)?.and_then(HeldObject::of_attachment))
     }
 
     /// Removes an object in exactly the state that was read. The uid alone would not show that the
@@ -221,25 +250,48 @@ impl Api {
             "metadata": { "uid": version.uid, "resourceVersion": version.revision, "labels": merge(&to.metadata.labels) },
             "spec": merge_spec(to, &version.newer),
         });
+        let decode = |answer: &Answer| self.decode("patch", answer);
+        self.patch_with(&to.metadata.name, &body, version, deadline, &decode)
+    }
+
+    /// Replaces the labels of an object, in exactly the state that was read. Nothing else changes.
+    pub(super) fn patch_labels(
+        &self,
+        name: &str,
+        labels: &BTreeMap<String, String>,
+        version: &Version,
+        deadline: &Deadline,
+    ) -> Result<Changed<HeldObject>, Failed> {
+        let body = json!({
+            "metadata": { "uid": version.uid, "resourceVersion": version.revision, "labels": merge(labels) },
+        });
+        let decode = |answer: &Answer| self.decode_held("patch", answer);
+        self.patch_with(name, &body, version, deadline, &decode)
+    }
+
+    fn patch_with<T: Versioned>(
+        &self,
+        name: &str,
+        body: &serde_json::Value,
+        version: &Version,
+        deadline: &Deadline,
+        decode: &dyn Fn(&Answer) -> Result<T, Failed>,
+    ) -> Result<Changed<T>, Failed> {
         let body = body.to_string();
-        let path = collection(&format!("/{}", to.metadata.name));
+        let path = collection(&format!("/{name}"));
         let request = Request {
             method: Method::Patch,
             path: &path,
             accept: JSON,
             content: Some((MERGE, body.as_bytes())),
         };
-        let call = Call { resource: PLURAL, verb: "patch", name: Some(&to.metadata.name), request };
+        let call = Call { resource: PLURAL, verb: "patch", name: Some(name), request };
         let noted = self.noted();
         self.call(&call, deadline, |answer, outcome_unknown| match answer.status {
             200 => {
-                let changed = self.decode("patch", answer)?;
+                let changed = decode(answer)?;
                 // A patch that changes nothing returns the revision of the existing object.
-                let revision = changed
-                    .metadata
-                    .resource_version
-                    .as_deref()
-                    .filter(|now| *now != version.revision);
+                let revision = changed.revision().filter(|now| *now != version.revision);
                 self.compare(noted, revision, Of::Write);
                 Ok(Some(Changed::Done(changed)))
             }
@@ -257,7 +309,7 @@ impl Api {
         selector: &str,
         place: &mut Place,
         deadline: &Deadline,
-    ) -> Result<Vec<Result<IpAllocation, StoreError>>, StoreError> {
+    ) -> Result<Vec<Result<HeldObject, StoreError>>, StoreError> {
         let items: Vec<Box<RawValue>> = self.list(selector, JSON, place, deadline, |body| {
             let list: List = serde_json::from_slice(body)?;
             Ok(Page {
@@ -267,6 +319,17 @@ impl Api {
             })
         })?;
         Ok(items.iter().map(|item| decode_item(item.get())).collect())
+    }
+
+    /// Returns the same page without the objects that claims hold.
+    pub(super) fn page_of_attachments(
+        &self,
+        selector: &str,
+        place: &mut Place,
+        deadline: &Deadline,
+    ) -> Result<Vec<Result<IpAllocation, StoreError>>, StoreError> {
+        let items = self.page(selector, place, deadline)?.into_iter();
+        Ok(items.filter_map(|item| item.map(HeldObject::of_attachment).transpose()).collect())
     }
 
     /// Calls `visitor` with the names of the objects that a label selector matches.
@@ -405,7 +468,7 @@ pub(super) fn escape(text: &str) -> String {
 
 /// Returns the labels for a merge patch. A merge patch leaves alone what it does not name, so a
 /// label to remove is named with null (RFC 7396).
-fn merge(labels: &std::collections::BTreeMap<String, String>) -> serde_json::Value {
+fn merge(labels: &BTreeMap<String, String>) -> serde_json::Value {
     let mut merged: serde_json::Map<_, _> =
         labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
     for key in super::objects::names::LABELS {

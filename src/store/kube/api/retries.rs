@@ -8,6 +8,7 @@ use crate::api_client::http::{Answer, Method, Request};
 use crate::retry::{self, Attempt, Deadline, Pace};
 use crate::store::StoreError;
 use crate::store::kube::objects::error_text::on_one_line;
+use crate::store::kube::objects::held::HeldObject;
 use crate::store::kube::objects::ip_allocation::{GROUP, IpAllocation, PLURAL};
 use std::cell::Cell;
 use std::time::Duration;
@@ -169,10 +170,19 @@ impl Api {
     }
 
     pub(crate) fn decode(&self, verb: &str, answer: &Answer) -> Result<IpAllocation, Failed> {
-        serde_json::from_slice(&answer.body).map_err(|error| match newer(&answer.body) {
+        serde_json::from_slice(&answer.body).map_err(|error| self.undecodable(verb, answer, &error))
+    }
+
+    /// Decodes an object of either kind of holder.
+    pub(crate) fn decode_held(&self, verb: &str, answer: &Answer) -> Result<HeldObject, Failed> {
+        HeldObject::decode(&answer.body).map_err(|error| self.undecodable(verb, answer, &error))
+    }
+
+    fn undecodable(&self, verb: &str, answer: &Answer, error: &serde_json::Error) -> Failed {
+        match newer(&answer.body) {
             Some(newer) => Failed { error: newer, outcome_unknown: true },
             None => self.unreadable(verb, &error.to_string()),
-        })
+        }
     }
 
     /// Returns the error for an answer of the right status with the wrong content: from another

@@ -83,7 +83,7 @@ impl KubeStore {
                 self.state.try_lock_attachment(&hash).filter(|_| !self.is_noted(&hash, object))
             {
                 // The listed object may be gone in the meantime.
-                let current = self.api.get(&object.metadata.name, deadline)?;
+                let current = self.api.get_of_attachment(&object.metadata.name, deadline)?;
                 if current.is_some_and(|current| current.metadata.uid == object.metadata.uid) {
                     self.note_listed(&hash, object, allocation, deadline)?;
                 }
@@ -197,7 +197,7 @@ impl KubeStore {
         let mut found = Vec::new();
         let mut place = Place::default();
         while !place.is_ended() {
-            for item in self.api.page(&selector, &mut place, deadline)? {
+            for item in self.api.page_of_attachments(&selector, &mut place, deadline)? {
                 let object = match item {
                     Ok(object) if object.spec.node == self.host.node.as_str() => object,
                     Ok(_) => continue,

@@ -62,7 +62,7 @@ impl KubeStore {
         let hash = names::of_attachment(held);
         // An unreadable file gives no object that this node could name.
         for known in state.objects(&hash).unwrap_or_default() {
-            let found = self.api.get(&known.metadata.name, deadline)?;
+            let found = self.api.get_of_attachment(&known.metadata.name, deadline)?;
             let stands = found
                 .and_then(|object| object.allocation().ok())
                 .is_some_and(|found| found.record.attachment == *held);

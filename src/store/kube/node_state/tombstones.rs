@@ -149,7 +149,7 @@ impl KubeSession<'_> {
         let Some(found) = self
             .store
             .api
-            .get(&ours.metadata.name, patience)?
+            .get_of_attachment(&ours.metadata.name, patience)?
             .filter(|found| found.spec == ours.spec)
         else {
             return Ok(None);

@@ -284,7 +284,7 @@ mod tests {
     }
 
     fn read(object: &Value) -> Result<ClaimAllocation, Unreadable> {
-        match HeldObject::decode(&object.to_string()) {
+        match HeldObject::decode(object.to_string().as_bytes()) {
             Ok(HeldObject::Claim(object)) => object.allocation(),
             Ok(HeldObject::Attachment(object)) => Err(object.allocation().unwrap_err()),
             Err(error) => panic!("{error}: {object}"),
@@ -311,7 +311,7 @@ mod tests {
         let mut newer = object();
         newer["spec"]["later"] = json!({"a": 1});
         newer["spec"]["claim"]["later"] = json!(2);
-        let Ok(HeldObject::Claim(object)) = HeldObject::decode(&newer.to_string()) else {
+        let Ok(HeldObject::Claim(object)) = HeldObject::decode(newer.to_string().as_bytes()) else {
             panic!("not read");
         };
         assert!(object.allocation().is_ok());

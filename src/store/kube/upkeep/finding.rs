@@ -112,7 +112,7 @@ impl Problem {
                 "created after the ADD had given up, so no pod uses the address; the next call, \"sweep\" or \"repair\" removes the object"
             }
             Self::WrongLabels => {
-                "a list by node, network or pod misses the object; \"repair\" corrects the labels"
+                "a list by node, network, pod or claim misses the object; \"repair\" corrects the labels"
             }
             Self::DamagedState => {
                 "a file of the node state is unreadable; \"repair\" rebuilds it from the objects"
@@ -161,8 +161,8 @@ pub(crate) enum Suspect {
     Entry { hash: String, name: String },
     /// An object that this node may not know.
     Object { name: String },
-    /// An object with other labels than it should have, and its node.
-    Labels { name: String, node: String },
+    /// An object with other labels than it should have, and its node, if an attachment holds it.
+    Labels { name: String, node: Option<String> },
     /// A creation that may have come late.
     Tombstone(Box<node_state::Tombstone>),
     /// An attachment's file, by its hash.

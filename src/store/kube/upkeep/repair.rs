@@ -11,6 +11,8 @@ use crate::store::kube::KubeStore;
 use crate::store::kube::api::paging::Place;
 use crate::store::kube::api::retries::Failed;
 use crate::store::kube::api::{Changed, Created};
+use crate::store::kube::objects::claim_object::ClaimObject;
+use crate::store::kube::objects::held::HeldObject;
 use crate::store::kube::objects::ip_allocation::{IpAllocation, Metadata};
 use crate::store::kube::objects::names;
 use crate::store::kube::objects::unreadable::Unreadable;
@@ -29,11 +31,7 @@ impl Upkeep for KubeStore {
         is_alive: IsAlive<'_>,
         deadline: Deadline,
     ) -> Result<Verified, StoreError> {
-        let selector = match extent {
-            Extent::Whole => String::new(),
-            Extent::Own => self.own_selector(),
-        };
-        let verified = self.verify_objects(&selector, is_alive, deadline.limit())?;
+        let verified = self.verify_objects(extent, is_alive, deadline.limit())?;
         Ok(Verified {
             format: None,
             records: verified.records,
@@ -52,8 +50,7 @@ impl Upkeep for KubeStore {
         if self.for_dead_node {
             return Ok(Vec::new());
         }
-        let mut found =
-            self.verify_objects(&self.own_selector(), is_alive, deadline.limit())?.findings;
+        let mut found = self.verify_objects(Extent::Own, is_alive, deadline.limit())?.findings;
         found.retain(|finding| Problem::find(finding.problem).is_some_and(Problem::is_orphan));
         Ok(found)
     }
@@ -232,8 +229,10 @@ impl KubeStore {
 
     /// Gives an object the labels of its record.
     fn label(&self, session: &KubeSession<'_>, name: &str) -> Result<Repaired, StoreError> {
-        let Some(mut object) = self.api.get(name, &session.deadline)? else {
-            return Ok(Repaired::Gone);
+        let mut object = match self.api.get(name, &session.deadline)? {
+            Some(HeldObject::Attachment(object)) => *object,
+            Some(HeldObject::Claim(object)) => return self.label_claim(session, &object),
+            None => return Ok(Repaired::Gone),
         };
         let (Ok(held), Some(version)) = (object.allocation(), object.version()) else {
             return Ok(Repaired::Gone);
@@ -263,6 +262,23 @@ impl KubeStore {
         Ok(Repaired::Done)
     }
 
+    /// Gives an object that a claim holds the labels of its record. No node state knows the object.
+    fn label_claim(
+        &self,
+        session: &KubeSession<'_>,
+        object: &ClaimObject,
+    ) -> Result<Repaired, StoreError> {
+        let (Ok(held), Some(version)) = (object.allocation(), object.version()) else {
+            return Ok(Repaired::Gone);
+        };
+        let labels = names::labels_of_claim(&held);
+        let name = &object.metadata.name;
+        Ok(match self.api.patch_labels(name, &labels, &version, &session.deadline)? {
+            Changed::Done(_) => Repaired::Done,
+            Changed::Conflict | Changed::Absent { .. } => Repaired::Gone,
+        })
+    }
+
     /// Writes an attachment's file again from the attachment's objects, and returns them. The
     /// caller holds the attachment's lock.
     pub(crate) fn read_again(
@@ -274,7 +290,7 @@ impl KubeStore {
         let mut objects = Vec::new();
         let mut place = Place::default();
         while !place.is_ended() {
-            for object in self.api.page(&selector, &mut place, deadline)? {
+            for object in self.api.page_of_attachments(&selector, &mut place, deadline)? {
                 let object = match object {
                     Err(newer @ StoreError::Newer { .. }) => return Err(newer),
                     // An object that cannot be read is a finding of its own.

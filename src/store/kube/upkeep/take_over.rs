@@ -79,7 +79,7 @@ impl KubeStore {
         while !place.is_ended() {
             for object in self
                 .api
-                .page(&selector, &mut place, &Deadline::after(PATIENCE))?
+                .page_of_attachments(&selector, &mut place, &Deadline::after(PATIENCE))?
                 .into_iter()
                 .flatten()
             {

@@ -6,18 +6,19 @@
 //! of its attachment, against the current object.
 
 use super::finding::{Problem, Suspect};
-use crate::ipam::{Allocation, Attachment, Life};
+use crate::ipam::{Allocation, Attachment, HeldAddress, Life};
 use crate::retry::Deadline;
 use crate::store::census::Census;
 use crate::store::kube::api::paging::Place;
 use crate::store::kube::node_state::Tombstone;
+use crate::store::kube::objects::held::HeldObject;
 use crate::store::kube::objects::ip_allocation::IpAllocation;
 use crate::store::kube::objects::names;
 use crate::store::kube::objects::unreadable::Unreadable;
 use crate::store::kube::session::KubeSession;
 use crate::store::kube::{KubeStore, PATIENCE};
 use crate::store::percent::{decode_path, encode_path};
-use crate::store::upkeep::{Finding, IsAlive};
+use crate::store::upkeep::{Extent, Finding, IsAlive};
 use crate::store::{Access, StoreError};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -46,7 +47,7 @@ type Entries = BTreeMap<(String, String), bool>;
 /// What exists under a name, from the view of an attachment.
 pub(crate) enum ObjectAtName {
     Ours(Box<IpAllocation>),
-    /// An object of another attachment; its holder in words.
+    /// An object of another attachment or of a claim; its holder in words.
     Anothers(String),
     Nothing,
     /// An object that is being deleted, that another machine of this node's name made, or that
@@ -55,13 +56,17 @@ pub(crate) enum ObjectAtName {
 }
 
 impl KubeStore {
-    /// Checks the objects that a label selector matches, and the state if there is one.
+    /// Checks the objects, all of them or those of this node, and the state if there is one.
     pub(crate) fn verify_objects(
         &self,
-        selector: &str,
+        extent: Extent,
         is_alive: IsAlive<'_>,
         patience: std::time::Duration,
     ) -> Result<VerifiedObjects, StoreError> {
+        let selector = match extent {
+            Extent::Whole => String::new(),
+            Extent::Own => self.own_selector(),
+        };
         let mut verified = VerifiedObjects::default();
         let mut entries = Entries::new();
         match self.remembered(&mut entries, &mut verified.suspects) {
@@ -73,8 +78,8 @@ impl KubeStore {
         verified.entries = entries.len();
         let mut place = Place::default();
         while !place.is_ended() {
-            for item in self.api.page(selector, &mut place, &Deadline::after(PATIENCE))? {
-                self.verify_object(item, &mut entries, &mut verified, is_alive)?;
+            for item in self.api.page(&selector, &mut place, &Deadline::after(PATIENCE))? {
+                self.verify_object(item, extent, &mut entries, &mut verified, is_alive)?;
             }
         }
         // No object of this node was found for these entries.
@@ -138,7 +143,8 @@ impl KubeStore {
     /// Checks one object of the list.
     fn verify_object(
         &self,
-        item: Result<IpAllocation, StoreError>,
+        item: Result<HeldObject, StoreError>,
+        extent: Extent,
         entries: &mut Entries,
         verified: &mut VerifiedObjects,
         is_alive: IsAlive<'_>,
@@ -165,9 +171,9 @@ impl KubeStore {
             }
             Err(error) => return Err(error),
         };
-        let name = object.metadata.name.clone();
-        let allocation = match object.allocation() {
-            Ok(allocation) => allocation,
+        let name = object.metadata().name.clone();
+        let held = match object.address() {
+            Ok(held) => held,
             Err(unreadable) => {
                 let problem = match unreadable {
                     Unreadable::Newer(_) => Problem::Newer,
@@ -182,6 +188,18 @@ impl KubeStore {
                 return Ok(());
             }
         };
+        let has_wrong_labels = object.has_wrong_labels();
+        let (HeldObject::Attachment(object), HeldAddress::Attachment(allocation)) = (object, held)
+        else {
+            // A claim is of no node, so a check of one node's own records leaves it out.
+            if extent == Extent::Whole {
+                verified.records += 1;
+                verified.census.claims += 1;
+                let labels = Suspect::Labels { name, node: None };
+                verified.suspects.extend(Some(labels).filter(|_| has_wrong_labels));
+            }
+            return Ok(());
+        };
         verified.records += 1;
         verified.census.count(&allocation);
         if self.is_of_another_machine(&object) {
@@ -192,16 +210,15 @@ impl KubeStore {
             ));
             return Ok(());
         }
-        if !object.is_labelled(&allocation) {
-            verified
-                .suspects
-                .push(Suspect::Labels { name: name.clone(), node: object.spec.node.clone() });
+        if has_wrong_labels {
+            let node = Some(object.spec.node.clone());
+            verified.suspects.push(Suspect::Labels { name: name.clone(), node });
         }
         if self.for_dead_node || allocation.record.attachment.node != self.host.node {
             return Ok(());
         }
         if let Life::Doubted(doubt) = is_alive(&allocation.record) {
-            verified.census.doubt(allocation.clone(), doubt);
+            verified.census.doubt((*allocation).clone(), doubt);
         }
         if verified.unseen.is_some() {
             return Ok(());
@@ -248,10 +265,8 @@ impl KubeStore {
             }
             Suspect::Labels { name, .. } => {
                 let object = self.api.get(name, &session.deadline)?;
-                let wrong = object.is_some_and(|object| {
-                    object.allocation().is_ok_and(|allocation| !object.is_labelled(&allocation))
-                });
-                Ok(plain(Problem::WrongLabels).filter(|_| wrong))
+                let is_wrong = object.is_some_and(|object| object.has_wrong_labels());
+                Ok(plain(Problem::WrongLabels).filter(|_| is_wrong))
             }
             Suspect::Tombstone(tombstone) => {
                 let Ok(held) = tombstone.object.allocation() else {
@@ -334,8 +349,17 @@ impl KubeStore {
         name: &str,
         attachment: &Attachment,
     ) -> Result<ObjectAtName, StoreError> {
-        let Some(object) = self.api.get(name, &session.deadline)? else {
-            return Ok(ObjectAtName::Nothing);
+        let object = match self.api.get(name, &session.deadline)? {
+            None => return Ok(ObjectAtName::Nothing),
+            Some(HeldObject::Attachment(object)) => *object,
+            Some(HeldObject::Claim(object)) => {
+                return Ok(match object.allocation() {
+                    Ok(held) if object.metadata.deletion_timestamp.is_none() => {
+                        ObjectAtName::Anothers(held.claim.to_string())
+                    }
+                    _ => ObjectAtName::Unclear,
+                });
+            }
         };
         if object.metadata.deletion_timestamp.is_some() || self.is_of_another_machine(&object) {
             return Ok(ObjectAtName::Unclear);
@@ -355,7 +379,7 @@ impl KubeStore {
         session: &KubeSession<'_>,
         name: &str,
     ) -> Result<Option<(IpAllocation, Allocation)>, StoreError> {
-        let found = self.api.get(name, &session.deadline)?;
+        let found = self.api.get_of_attachment(name, &session.deadline)?;
         let found = found.filter(|object| {
             object.metadata.deletion_timestamp.is_none() && !self.is_of_another_machine(object)
         });
@@ -366,7 +390,7 @@ impl KubeStore {
 
     fn finding(&self, problem: Problem, suspect: &Suspect, reason: String) -> Finding {
         let node = match suspect {
-            Suspect::Labels { node, .. } => Some(node.clone()),
+            Suspect::Labels { node, .. } => node.clone(),
             Suspect::Plain { .. } if problem != Problem::SecondMachine => None,
             _ => Some(self.host.node.to_string()),
         };
