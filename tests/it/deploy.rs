@@ -13,6 +13,8 @@ mod objects;
 mod pod;
 /// What the admission policy lets a token do, with the whole table.
 mod policy;
+/// The same for the objects of claims.
+mod policy_of_claims;
 /// The custom resources' manifests, generated from the structs.
 mod resource;
 /// The role without each of its rights.

@@ -120,7 +120,11 @@ fn values_reach_what_they_are_for() {
         Ok(objects) => objects,
         Err(reason) => return skipped!("{reason}"),
     };
-    assert!(objects.iter().all(|object| object["metadata"]["name"] == "ipam"), "{objects:?}");
+    let names = ["ipam", "ipam-controller"].map(|name| json!(name));
+    assert!(
+        objects.iter().all(|object| names.contains(&object["metadata"]["name"])),
+        "{objects:?}"
+    );
     let pod = &daemon_set(&objects)["spec"]["template"]["spec"];
     let container = &pod["containers"][0];
     assert_eq!(container["image"], "registry.example/net/hereabouts:v9");

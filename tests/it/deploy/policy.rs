@@ -3,6 +3,8 @@
 //! can do".
 
 use super::chart::{kustomized, tool};
+use super::policy_of_claims;
+use crate::support::claims::{self, held};
 use crate::support::cluster::{Cluster, Options};
 use crate::support::living::Living;
 use crate::support::nodes::{Node, holders, objects, own_name};
@@ -15,31 +17,31 @@ use std::process::Stdio;
 use std::time::Duration;
 
 /// The message of the policy.
-const DENIED: &str = "a token changes only records of its own node";
+pub(super) const DENIED: &str = "a token changes only records of its own node";
 
-fn cluster() -> Option<&'static Cluster> {
+pub(super) fn cluster() -> Option<&'static Cluster> {
     Cluster::shared().map_err(|reason| skipped!("{reason}")).ok()
 }
 
 /// A client with a token, on any machine.
-struct Bearer<'c> {
+pub(super) struct Bearer<'c> {
     cluster: &'c Cluster,
     sandbox: Sandbox,
 }
 
 impl<'c> Bearer<'c> {
-    fn new(cluster: &'c Cluster, token: &str) -> Self {
+    pub(super) fn new(cluster: &'c Cluster, token: &str) -> Self {
         let bearer = Self { cluster, sandbox: Sandbox::new() };
         bearer.sandbox.write("kubeconfig", &cluster.kubeconfig_with(token));
         bearer
     }
 
-    fn kubeconfig(&self) -> PathBuf {
+    pub(super) fn kubeconfig(&self) -> PathBuf {
         self.sandbox.path("kubeconfig")
     }
 
     /// Returns what kubectl prints, or why it fails.
-    fn kubectl(&self, args: &[&str], stdin: &str) -> Result<String, String> {
+    pub(super) fn kubectl(&self, args: &[&str], stdin: &str) -> Result<String, String> {
         let mut command = self.cluster.kubectl_command(args);
         command
             .env("KUBECONFIG", self.kubeconfig())
@@ -53,31 +55,31 @@ impl<'c> Bearer<'c> {
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }
 
-    fn patch(&self, name: &str, patch: &Value) -> Result<String, String> {
+    pub(super) fn patch(&self, name: &str, patch: &Value) -> Result<String, String> {
         self.kubectl(&["patch", "ipa", name, "--type=merge", "-p", &patch.to_string()], "")
     }
 
-    fn create(&self, object: &Value) -> Result<String, String> {
+    pub(super) fn create(&self, object: &Value) -> Result<String, String> {
         self.kubectl(&["create", "-f", "-"], &object.to_string())
     }
 
-    fn delete(&self, name: &str) -> Result<String, String> {
+    pub(super) fn delete(&self, name: &str) -> Result<String, String> {
         self.kubectl(&["delete", "ipa", name, "--wait=false"], "")
     }
 }
 
 /// Returns a node in its own scope or another one, whose plugin has this token.
-fn node(bearer: &Bearer<'_>, name: &str, scope: &str) -> Node {
+pub(super) fn node(bearer: &Bearer<'_>, name: &str, scope: &str) -> Node {
     Node::new(name, scope, &bearer.kubeconfig())
 }
 
-fn object(cluster: &Cluster, name: &str) -> Value {
+pub(super) fn object(cluster: &Cluster, name: &str) -> Value {
     let found = objects(cluster).into_iter().find(|object| object["metadata"]["name"] == name);
     found.unwrap_or_else(|| panic!("no object: {name}"))
 }
 
 /// Returns a record as a plugin writes it.
-fn record(scope: &str, address: &str, node: &str) -> Value {
+pub(super) fn record(scope: &str, address: &str, node: &str) -> Value {
     json!({
         "apiVersion": "hereabouts.dev/v1alpha1", "kind": "IPAllocation", "metadata": {"name": format!("{scope}.{address}")},
         "spec": {
@@ -87,12 +89,12 @@ fn record(scope: &str, address: &str, node: &str) -> Value {
     })
 }
 
-fn denied(said: &Result<String, String>) -> bool {
+pub(super) fn denied(said: &Result<String, String>) -> bool {
     said.as_ref().is_err_and(|said| said.contains(DENIED))
 }
 
 /// Returns tokens of every kind that the plugin of a node may have.
-fn tokens(cluster: &Cluster, node: &str) -> [String; 2] {
+pub(super) fn tokens(cluster: &Cluster, node: &str) -> [String; 2] {
     [cluster.node_token(node), cluster.pod_token(node)]
 }
 
@@ -510,6 +512,8 @@ fn is_open(cluster: &Cluster, namespace: &str, account: &str) {
         let name = format!("{namespace}.10.9.0.1");
         thief.patch(&name, &json!({"spec": {"bootID": "x"}})).unwrap();
         thief.delete(&name).unwrap();
+        thief.create(&claims::object(&held(namespace, "10.9.0.1"))).unwrap();
+        thief.delete(&name).unwrap();
         let raw = format!(
             "/apis/hereabouts.dev/v1alpha1/ipallocations?fieldSelector=metadata.name%3D{name}"
         );
@@ -544,6 +548,7 @@ fn bites(cluster: &Cluster, namespace: &str, account: &str) {
     assert_eq!(in_force, Ok(Some(())), "{:?} {:?}", dry(&unbound, "n1"), dry(&bound, "n1"));
     bound.create(&record(namespace, "10.9.0.1", "n1")).unwrap();
     assert!(denied(&bound.create(&record(namespace, "10.9.0.2", "n2"))));
+    policy_of_claims::bites(cluster, namespace, account, &bound);
     assert!(denied(&unbound.delete(&format!("{namespace}.10.9.0.1"))));
     bound.delete(&format!("{namespace}.10.9.0.1")).unwrap();
 }

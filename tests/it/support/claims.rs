@@ -1,6 +1,8 @@
 //! Addresses that claims hold, as a controller writes them.
 
 use hereabouts::ipam::{ClaimAllocation, ObjectRef, Scope, Source};
+use hereabouts::store::kube::objects::claim_object::ClaimObject;
+use serde_json::{Value, json};
 use std::time::{Duration, SystemTime};
 
 /// Returns an address that the claim `default/machine-0` got from the pool `pool-a`.
@@ -26,7 +28,6 @@ pub(crate) fn held(scope: &str, address: &str) -> ClaimAllocation {
 }
 
 /// Returns the object of such an address.
-#[cfg(feature = "kube")]
-pub(crate) fn object(held: &ClaimAllocation) -> serde_json::Value {
-    serde_json::json!(hereabouts::store::kube::objects::claim_object::ClaimObject::new(held))
+pub(crate) fn object(held: &ClaimAllocation) -> Value {
+    json!(ClaimObject::new(held))
 }
