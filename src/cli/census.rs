@@ -2,7 +2,7 @@
 //! addresses each node holds, how old its newest record is, and the command that releases them.
 
 use super::output;
-use crate::ipam::{Allocation, Doubt, NodeName};
+use crate::ipam::{Allocation, Doubt, NodeName, Scope};
 use crate::store::census::{Census, OfNode};
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -33,6 +33,14 @@ pub(super) fn describe(census: &Census, now: SystemTime) -> String {
     if 0 < census.more_doubted {
         let _ = writeln!(text, "  and {} more", census.more_doubted);
     }
+    for (scope, records) in &census.kept_scopes {
+        let _ = writeln!(
+            text,
+            "scope {} is kept for a pool of Cluster API, and pods hold {} there; its networks give nothing to new pods: choose another network_name",
+            output::printable(&scope.to_string()),
+            output::count(*records, "address")
+        );
+    }
     if 0 < census.claims {
         let _ = writeln!(
             text,
@@ -59,6 +67,13 @@ pub(super) fn describe(census: &Census, now: SystemTime) -> String {
     }
     text.push_str("if a node is off for good, \"hereabouts release --node NODE\" releases everything that it holds\n");
     text
+}
+
+/// Returns the scopes that are kept for pools of Cluster API and in which pods hold addresses.
+pub(super) fn kept_scopes(census: &Census) -> Value {
+    let document =
+        |(scope, records): (&Scope, &usize)| json!({"scope": scope.name(), "records": records});
+    census.kept_scopes.iter().map(document).collect()
 }
 
 /// Returns the same as JSON.

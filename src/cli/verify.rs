@@ -59,6 +59,7 @@ pub(super) fn verify(
         output::print_json(&json!({
             "store": located.name, "format": format, "records": records, "indexEntries": entries, "findings": findings, "debts": owed,
             "doubted": doubted, "moreDoubted": census.more_doubted, "nodes": nodes, "claims": census.claims,
+            "keptScopes": census::kept_scopes(census),
         }))?;
     } else {
         output::print(&describe(findings))?;

@@ -10,8 +10,8 @@
 
 use super::field::Field;
 use super::merge::Merged;
-use super::{ConfigError, Mistakes};
-use crate::ipam::Most;
+use super::{ConfigError, Problem};
+use crate::ipam::{Most, Scope};
 
 /// The limits of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,10 +75,17 @@ pub(super) fn beyond(key: &str, what: &str, found: usize, most: usize) -> Option
     })
 }
 
-/// Checks a name that is written to logs and shown in tables.
-pub(super) fn check_name(field: &Field<'_>) -> Result<(), Mistakes> {
-    match field.text()?.chars().any(char::is_control) {
-        true => Err(field.wrong("expected a name without control characters").into()),
+/// Checks the name of a scope, which is written to logs and shown in tables.
+pub(super) fn check_scope(field: &Field<'_>, scope: &Scope) -> Result<(), ConfigError> {
+    if field.text()?.chars().any(char::is_control) {
+        return Err(field.wrong("expected a name without control characters"));
+    }
+    match scope.is_of_cluster_api() {
+        true => Err(ConfigError {
+            problem: Problem::Unsupported,
+            ..field.wrong("expected a name that does not begin with \"capi:\"")
+        }
+        .with_hint("these names are kept for pools of Cluster API; choose another name")),
         false => Ok(()),
     }
 }

@@ -11,7 +11,7 @@ use super::gateway::gateway_of;
 use super::keys::check_known;
 use super::main_plugin::MainPlugin;
 use super::pool_kind::{API_VERSION, KIND};
-use super::{ConfigError, Mistakes, documents, reservations, routes};
+use super::{ConfigError, Mistakes, documents, limits, reservations, routes};
 use crate::addr::{AddrSet, Blocks, Range, Subnet, number};
 use crate::config::{Families, Route};
 use crate::ipam::{ConfiguredRange, RangeSet, Reservation, Scope};
@@ -241,8 +241,11 @@ pub(super) fn is_subdomain(text: &str) -> bool {
 fn scope(spec: &Field<'_>) -> std::result::Result<Scope, ConfigError> {
     match spec.find("scope") {
         None => Ok(Scope::default()),
-        Some(field) => Scope::parse(field.text()?)
-            .map_err(|_| field.wrong("expected a name of at most 253 bytes")),
+        Some(field) => {
+            let scope = Scope::parse(field.text()?)
+                .map_err(|_| field.wrong("expected a name of at most 253 bytes"))?;
+            limits::check_scope(&field, &scope).map(|()| scope)
+        }
     }
 }
 

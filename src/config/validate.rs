@@ -150,7 +150,7 @@ impl Network {
             .into_iter()
             .for_each(|mistake| beyond.add(mistake));
         if let Some(field) = merged.field("network_name") {
-            beyond.note(limits::check_name(&field));
+            beyond.note(limits::check_scope(&field, &named));
         }
         let count = ranges.sets.iter().map(|set| set.ranges.len()).sum();
         let counts = [

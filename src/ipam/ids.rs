@@ -136,6 +136,9 @@ impl NodeName {
 pub struct Scope(Option<String>);
 
 impl Scope {
+    /// The begin of the names that are kept for pools of Cluster API.
+    pub const OF_CLUSTER_API: &str = "capi:";
+
     /// Parses a `network_name`. An empty text is the unnamed scope.
     ///
     /// # Errors
@@ -146,6 +149,13 @@ impl Scope {
             _ if 253 < text.len() => Err(IdError::TooLong(253)),
             _ => Ok(Self(Some(text.to_owned()))),
         }
+    }
+
+    /// Returns whether the scope is kept for a pool of Cluster API. Such a scope is named after the
+    /// kind, namespace and name of the pool, and no configuration may name it.
+    #[must_use]
+    pub fn is_of_cluster_api(&self) -> bool {
+        self.name().is_some_and(|name| name.starts_with(Self::OF_CLUSTER_API))
     }
 
     /// Returns the name, or `None` for the unnamed scope.

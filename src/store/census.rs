@@ -1,11 +1,11 @@
 //! Counts which node holds how many records while a store is read. It helps an operator to find
 //! nodes that are gone and records that nothing frees by itself.
 
-use crate::ipam::{Allocation, Doubt, NodeName};
+use crate::ipam::{Allocation, Doubt, NodeName, Scope};
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-/// Records in doubt beyond this number are counted and not kept.
+/// Records in doubt beyond this number are counted and not kept. Scopes beyond it are left out.
 const MOST_KEPT: usize = 1_000;
 
 /// See the module.
@@ -20,6 +20,9 @@ pub struct Census {
     pub more_doubted: usize,
     /// The number of addresses that claims hold. They are on no node.
     pub claims: usize,
+    /// The scopes that are kept for pools of Cluster API and in which attachments hold addresses,
+    /// with the number of addresses: earlier versions let a network have any name.
+    pub kept_scopes: BTreeMap<Scope, usize>,
     /// The other names under which the node that reads the store holds records.
     pub earlier_names: Vec<NodeName>,
 }
@@ -36,6 +39,13 @@ pub struct OfNode {
 impl Census {
     /// Counts a record.
     pub fn count(&mut self, allocation: &Allocation) {
+        let scope = &allocation.scope;
+        let is_noted = |scopes: &BTreeMap<Scope, usize>| {
+            scopes.len() < MOST_KEPT || scopes.contains_key(scope)
+        };
+        if scope.is_of_cluster_api() && is_noted(&self.kept_scopes) {
+            *self.kept_scopes.entry(scope.clone()).or_default() += 1;
+        }
         let (node, since) = (&allocation.record.attachment.node, allocation.record.since);
         // Look up by reference first, because one node may have a million records.
         match self.nodes.get_mut(node) {

@@ -124,6 +124,47 @@ fn nothing_on_a_node_changes_the_object_of_a_claim() {
     assert_eq!(holders(cluster, &node.scope).len(), 1);
 }
 
+/// An earlier version let a network have any name. Pods of such a network keep what they hold.
+#[test]
+fn a_name_that_is_kept_for_cluster_api_gives_nothing_to_new_pods() {
+    let Some(cluster) = shared() else { return };
+    let mut node = node(cluster, &[]);
+    let own = std::mem::replace(&mut node.scope, format!("capi:{}", node.name));
+    let refused = node.add("a");
+    assert_eq!(refused.code(), 2, "{refused:?}");
+    let said = format!(
+        r#"ipam.network_name: expected a name that does not begin with "capi:", found "{}"; hint: these names are kept for pools of Cluster API"#,
+        node.scope
+    );
+    assert!(refused.details().contains(&said), "{said}: {refused:?}");
+    assert_eq!(node.status().code(), 2);
+    // The record of an earlier version.
+    let kept = std::mem::replace(&mut node.scope, own);
+    node.add("a").succeeded();
+    let mut object = of_scope(cluster, &node.scope).remove(0);
+    cluster.text(&["delete", "ipa", object["metadata"]["name"].as_str().unwrap()]);
+    let named = claims::object(&held(&kept, "10.9.0.1"))["metadata"].take();
+    let mut labels = object["metadata"]["labels"].take();
+    labels["hereabouts.dev/scope"] = named["labels"]["hereabouts.dev/scope"].clone();
+    object["metadata"] = json!({"name": named["name"], "labels": labels});
+    object["spec"]["scope"] = json!(kept);
+    cluster.apply(&object.to_string());
+    std::fs::remove_dir_all(node.state()).unwrap();
+    node.scope.clone_from(&kept);
+    let added = node.add("a");
+    assert_eq!(added.addresses(), ["10.9.0.1"], "a repeat");
+    node.check("a", &added).succeeded();
+    let verified = node.sandbox.command(&["verify"]);
+    let line =
+        format!("scope {kept} is kept for a pool of Cluster API, and pods hold 1 address there");
+    assert!(verified.stdout.contains(&line), "{verified:?}");
+    let document = node.sandbox.command(&["verify", "-o", "json"]).document();
+    let scopes = document["keptScopes"].as_array().unwrap();
+    assert!(scopes.contains(&json!({"scope": kept, "records": 1})), "{document}");
+    node.del("a").succeeded();
+    assert!(of_scope(cluster, &kept).is_empty());
+}
+
 /// An object that was lost, and whose address a claim got since.
 #[test]
 fn a_pod_whose_address_a_claim_got_frees_nothing() {

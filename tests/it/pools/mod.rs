@@ -192,6 +192,13 @@ fn what_is_wrong_with_a_pool_is_named() {
         BLUE,
         expect!["7 /pools/blue.yaml: spec.scope: expected one value, found two different ones"],
     );
+    write(&sandbox, "blue", "{scope: 'capi:x', subnets: [{subnet: 10.1.2.0/24}]}");
+    check(
+        BLUE,
+        expect![[
+            r#"2 /pools/blue.yaml: spec.scope: expected a name that does not begin with "capi:", found "capi:x"; hint: these names are kept for pools of Cluster API; choose another name"#
+        ]],
+    );
     write(&sandbox, "blue", "{subnets: [{subnet: 10.1.2.0/24}]}");
     check(
         r#""pool":"../blue""#,

@@ -48,6 +48,7 @@ fn the_api_server_refuses_what_no_pool_can_mean() {
     let reservation = |reservation: Value| changed("/reservations/0", reservation);
     for (spec, words) in [
         (changed("/scope", json!("red")), "scope never changes"),
+        (changed("/scope", json!("capi:x")), "are kept for pools of Cluster API"),
         (changed("/ipFamilies", json!(["IPv4"])), "RequireDualStack needs both families"),
         (changed("/ipFamilies", json!(["IPv4", "IPv4"])), "has a family twice"),
         (changed("/ipFamilies", json!(["IPv5"])), "Unsupported value"),

@@ -51,7 +51,9 @@ pub struct Spec {
     pub subnets: Vec<Subnet>,
     /// The name space in which the addresses are unique, as `network_name` of a network. Absent for
     /// the unnamed one.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = [
+        { "rule": "!self.startsWith('capi:')", "message": "names that begin with capi: are kept for pools of Cluster API" },
+    ]))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
     /// The namespaces whose pods may use the pool. Absent for all.
