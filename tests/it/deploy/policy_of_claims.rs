@@ -80,16 +80,20 @@ fn changes_only_claims(cluster: &Cluster, controller: &Bearer<'_>, scope: &str) 
     cluster.apply(&record(scope, "10.9.0.22", "n1").to_string());
     let before = object(cluster, &pod);
     let made = claims::object(&held(scope, "10.9.0.21"));
-    // A role takes effect some moments after it was created.
-    let created = until(&Deadline::after(Duration::from_secs(60)), || {
-        Ok::<_, ()>(controller.create(&made).ok())
+    // A role and a policy take effect some moments after they were created.
+    let planted = record(scope, "10.9.0.23", "n1");
+    let dry =
+        || controller.kubectl(&["create", "--dry-run=server", "-f", "-"], &planted.to_string());
+    let in_force = until(&Deadline::after(Duration::from_secs(60)), || {
+        Ok::<_, ()>(dry().is_err_and(|said| is_denial(&said)).then_some(()))
     });
-    assert!(created.unwrap().is_some(), "{:?}", controller.create(&made));
+    assert_eq!(in_force, Ok(Some(())), "{:?}", dry());
+    controller.create(&made).unwrap();
     for patch in changes() {
         let said = controller.patch(&pod, &patch);
         assert!(said.as_ref().is_err_and(is_denial), "{patch}: {said:?}");
     }
-    for said in [controller.delete(&pod), controller.create(&record(scope, "10.9.0.23", "n1"))] {
+    for said in [controller.delete(&pod), controller.create(&planted)] {
         assert!(said.as_ref().is_err_and(is_denial), "{said:?}");
     }
     assert_eq!(object(cluster, &pod), before);
@@ -126,12 +130,5 @@ pub(super) fn bites(cluster: &Cluster, namespace: &str, account: &str, node: &Be
     assert!(denied(&node.create(&claims::object(&held(namespace, "10.9.0.2")))));
     let token = controller_token(cluster, namespace, &format!("{account}-controller"));
     let controller = Bearer::new(cluster, &token);
-    // A policy takes effect some moments after it was created.
-    let planted = record(namespace, "10.9.0.3", "n1").to_string();
-    let dry = || controller.kubectl(&["create", "--dry-run=server", "-f", "-"], &planted);
-    let in_force = until(&Deadline::after(Duration::from_secs(60)), || {
-        Ok::<_, ()>(dry().is_err_and(|said| is_denial(&said)).then_some(()))
-    });
-    assert_eq!(in_force, Ok(Some(())), "{:?}", dry());
     changes_only_claims(cluster, &controller, namespace);
 }
