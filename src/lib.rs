@@ -18,6 +18,7 @@
 //! - [`wire`]: asks the kernel, and other hosts, who has an address
 //! - [`plugin`]: the CNI verbs, one per file, which combine all of the above
 //! - [`cli`]: the operator's commands
+//! - `controller`: another executable, which answers claims and reports
 //!
 //! ARCHITECTURE.md shows which module may use which. A test checks it.
 
@@ -27,6 +28,8 @@ pub mod api_client;
 pub mod cli;
 pub mod cni;
 pub mod config;
+#[cfg(feature = "controller")]
+pub mod controller;
 pub(crate) mod digest;
 pub mod environment;
 pub mod ipam;

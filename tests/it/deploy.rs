@@ -2,9 +2,11 @@
 //! both applied to a real API server.
 
 /// The Helm chart: linted and rendered.
-mod chart;
+pub(crate) mod chart;
 /// What the API server accepts and refuses of the objects of claims.
 mod claims;
+/// The controller's manifests, its rights, and what watches it.
+mod controller;
 /// The image that the DaemonSet runs.
 mod image;
 /// What the API server accepts and refuses.

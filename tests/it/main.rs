@@ -41,6 +41,9 @@ mod concurrency;
 mod config_check;
 /// The list of behaviors that every store passes.
 mod conformance;
+/// The controller as a process: its lease, its HTTP server, its rights.
+#[cfg(feature = "controller")]
+mod controller;
 /// How often a call syncs, and which calls write nothing.
 mod costs;
 /// What a DEL that fails leaves, and who settles it.
@@ -92,6 +95,9 @@ mod kube_faults;
 mod limits;
 /// What a shared store has lost, and the notes that restore it.
 mod lost_records;
+/// Claims of Cluster API, answered by the controller.
+#[cfg(feature = "controller")]
+mod machines;
 /// What the main plugins do with the answer.
 mod main_plugins;
 /// Many writers at once, against a model.

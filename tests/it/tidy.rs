@@ -57,6 +57,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("small_file", &[]),
     ("digest", &[]),
     ("wire", &["retry"]),
+    ("controller", &["config", "store", "ipam", "addr", "json", "digest"]),
     (
         "lib",
         &[
@@ -65,6 +66,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "cli",
             "cni",
             "config",
+            "controller",
             "digest",
             "environment",
             "ipam",

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 /// Returns a tool, which is built if that was not done yet, or the reason why it cannot be run.
-pub(super) fn tool(set: &str, name: &str) -> Result<Command, String> {
+pub(crate) fn tool(set: &str, name: &str) -> Result<Command, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let built = Command::new(root.join("scripts/tools"))
         .arg(set)
@@ -37,7 +37,7 @@ fn objects(yaml: &[u8]) -> Vec<Value> {
 }
 
 /// Returns what a kustomization of deploy/ builds.
-pub(super) fn kustomized(name: &str) -> Result<Vec<Value>, String> {
+pub(crate) fn kustomized(name: &str) -> Result<Vec<Value>, String> {
     let output = tool("kubernetes", "kubectl")?
         .args(["kustomize", &format!("deploy/{name}")])
         .output()
@@ -47,7 +47,7 @@ pub(super) fn kustomized(name: &str) -> Result<Vec<Value>, String> {
 }
 
 /// Returns what the chart renders with these arguments.
-pub(super) fn rendered(args: &[&str]) -> Result<Vec<Value>, String> {
+pub(crate) fn rendered(args: &[&str]) -> Result<Vec<Value>, String> {
     let output = helm(
         &[&["template", "any-release", "deploy/chart", "--namespace", "kube-system"], args]
             .concat(),

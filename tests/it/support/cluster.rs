@@ -272,9 +272,9 @@ impl Cluster {
     }
 
     fn between_stops<T>(&self, act: impl FnOnce() -> T) {
-        for server in [Server::ApiServer, Server::Etcd] {
-            self.stop(server);
-        }
+        // It would wait for the watches of clients.
+        self.kill(Server::ApiServer);
+        self.stop(Server::Etcd);
         act();
         for server in [Server::Etcd, Server::ApiServer] {
             self.start(server);

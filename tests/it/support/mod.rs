@@ -7,6 +7,8 @@ pub(crate) mod checker;
 pub(crate) mod claims;
 #[cfg_attr(not(feature = "kube"), allow(dead_code, reason = "nobody starts one then"))]
 pub(crate) mod cluster;
+#[cfg(feature = "controller")]
+pub(crate) mod controller;
 pub(crate) mod disk;
 pub(crate) mod fuse;
 #[cfg(feature = "kube")]

@@ -69,6 +69,30 @@ pub(crate) fn parse(name: &str) -> Option<IpAddr> {
     four.join(".").parse().ok().map(IpAddr::V4)
 }
 
+/// Returns the part of the scope in an object's name, which is empty for the unnamed scope, and the
+/// address.
+#[cfg(feature = "controller")]
+pub(crate) fn split(name: &str) -> Option<(&str, IpAddr)> {
+    let address = parse(name)?;
+    let scope = name.strip_suffix(&text(address))?;
+    match scope.strip_suffix('.') {
+        Some(scope) => Some((scope, address)),
+        None => scope.is_empty().then_some((scope, address)),
+    }
+}
+
+/// Returns the name of an object from the part of its scope and its address.
+#[cfg(feature = "controller")]
+pub(crate) fn join(scope: &str, address: IpAddr) -> String {
+    if scope.is_empty() { text(address) } else { format!("{scope}.{}", text(address)) }
+}
+
+/// Returns the part of a scope in the names of objects.
+#[cfg(feature = "controller")]
+pub(crate) fn of_scope_in_name(scope: &Scope) -> String {
+    scope.name().map(label).unwrap_or_default()
+}
+
 /// Returns a scope's name if it is a DNS label. Otherwise returns the characters of it that a label
 /// may contain, and a hash.
 fn label(name: &str) -> String {

@@ -1,0 +1,78 @@
+//! What a claim's status says: the name of its answer, or why there is none.
+
+use super::claims::now;
+use super::conditions;
+use super::decide::Reason;
+use super::requests::Failure;
+use super::state::{Claim, Name};
+use super::watches;
+use super::work::{Controller, Outcome};
+use serde_json::json;
+use std::time::Duration;
+
+impl Controller {
+    /// Says in the claim's condition why it has no address.
+    pub(super) async fn explain(&self, name: &Name, claim: &Claim, reason: &Reason) -> Outcome {
+        if let Some(pool) = &claim.pool {
+            self.state.borrow_mut().wait(pool, name);
+        }
+        let ready = claim.conditions.iter().find(|condition| condition.type_ == "Ready");
+        let is_said = ready.is_some_and(|ready| {
+            (ready.status.as_str(), ready.reason.as_str(), &ready.message)
+                == ("False", reason.reason, &reason.message)
+        });
+        if is_said || !self.state.borrow().has_conditions {
+            return Ok(None);
+        }
+        let conditions = conditions::with(
+            &claim.conditions,
+            conditions::Told {
+                is_true: false,
+                reason: reason.reason,
+                message: &reason.message,
+                generation: claim.generation,
+            },
+            now(),
+        );
+        let patch =
+            json!({"metadata": {"uid": &*claim.version.uid}, "status": {"conditions": conditions}});
+        match self.patch_claim_status(name, &patch).await {
+            Ok(()) | Err(Failure::Gone) => Ok(None),
+            Err(Failure::Changed) => Ok(Some(Duration::from_millis(50))),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Names the answer in the claim's status.
+    pub(super) async fn publish(&self, name: &Name, claim: &Claim) -> Result<(), Failure> {
+        if let Some(pool) = &claim.pool {
+            self.state.borrow_mut().stop_waiting(pool, name);
+        }
+        let mut status = json!({"addressRef": {"name": &*name.name}});
+        if self.state.borrow().has_conditions {
+            let address = self.state.borrow().answer(name).and_then(|answer| answer.address);
+            let message = address.map(|address| format!("has {address}")).unwrap_or_default();
+            let told = conditions::Told {
+                is_true: true,
+                reason: "AddressAllocated",
+                message: &message,
+                generation: claim.generation,
+            };
+            status["conditions"] = json!(conditions::with(&claim.conditions, told, now()));
+        }
+        let patch = json!({"metadata": {"uid": &*claim.version.uid}, "status": status});
+        self.patch_claim_status(name, &patch).await
+    }
+
+    async fn patch_claim_status(
+        &self,
+        name: &Name,
+        patch: &serde_json::Value,
+    ) -> Result<(), Failure> {
+        let api = self.requests.claims(&name.namespace);
+        let object =
+            self.requests.patch_status(&api, "ipaddressclaims/status", &name.name, patch).await?;
+        self.apply(|state| watches::claim(state, &object));
+        Ok(())
+    }
+}

@@ -1,0 +1,367 @@
+//! What to do about a claim next. It looks only at the state, and changes nothing.
+//!
+//! A claim is answered in four writes: the claim's finalizer, the IPAllocation, the IPAddress, the
+//! claim's status. After each of them, the next decision is made from the state that it left, so
+//! that a controller that starts in the middle goes on there.
+
+use super::pool::{Part, PoolId};
+use super::shapes::{ADDRESS, RELEASE_ADDRESS};
+use super::state::{Answer, Claim, ClaimHolder, Holder, Name, PoolState, State};
+use crate::addr::{address, number, parse_address};
+use crate::ipam::Source;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+use tokio::time::Instant;
+
+/// The next step for a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing, until something changes.
+    Rest,
+    /// Nothing before this time has passed.
+    Later(Duration),
+    /// Put the finalizer on the claim.
+    Protect,
+    /// Say in the claim's condition why it has no address.
+    Explain(Reason),
+    /// Create the IPAllocation of an address.
+    Hold(Candidate),
+    /// Create the answer, from an IPAllocation.
+    Answer {
+        /// The address.
+        address: IpAddr,
+        /// The prefix length.
+        prefix: u8,
+        /// The gateway.
+        gateway: Option<IpAddr>,
+    },
+    /// Give the answer its owners, finalizer and label.
+    Repair,
+    /// Name the answer in the claim's status.
+    Publish,
+    /// Delete the answer of a claim that ends.
+    Withdraw,
+    /// Make sure that a claim that ends has no answer, then delete an IPAllocation.
+    Free(Rc<str>),
+    /// Take the finalizer off a claim that ends and holds nothing.
+    Release,
+}
+
+/// An address that a claim may get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// The address.
+    pub address: IpAddr,
+    /// The prefix length.
+    pub prefix: u8,
+    /// The gateway.
+    pub gateway: Option<IpAddr>,
+    /// Whether the claim asked for this very address.
+    pub source: Source,
+}
+
+/// Why a claim has no address: the reason of its condition (Cluster API, contract of IPAM
+/// providers), and a text for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    /// `PoolNotReady`, `PoolExhausted` or `AllocationFailed`.
+    pub reason: &'static str,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
+/// A pause in which what others do is told.
+const SOON: Duration = Duration::from_millis(200);
+
+fn explain(reason: &'static str, message: String) -> Step {
+    Step::Explain(Reason { reason, message })
+}
+
+/// Returns the next step for a claim.
+#[must_use]
+pub fn claim(state: &State, name: &Name, now: SystemTime, instant: Instant) -> Step {
+    let Some(claim) = state.claim(name) else {
+        return Step::Rest;
+    };
+    let Some(id) = &claim.pool else {
+        return Step::Rest;
+    };
+    if state.rival.is_some() && id.kind != super::pool::PoolKind::Own {
+        return Step::Rest;
+    }
+    if let Some(cluster) = &claim.cluster {
+        match state.cluster(cluster) {
+            Some(cluster) if cluster.is_paused => return Step::Rest,
+            // A cluster may go before its claims. It may also be on its way here.
+            None if claim.deleted_at.is_none() => return Step::Rest,
+            Some(_) | None => {}
+        }
+    }
+    let pool = state.pool(id);
+    if claim.is_paused {
+        return Step::Rest;
+    }
+    match claim.deleted_at {
+        Some(deleted) => release(state, name, claim, pool, now, deleted),
+        None if !claim.finalizers.iter().any(|text| text == RELEASE_ADDRESS) => Step::Protect,
+        None => match pool {
+            None => explain("PoolNotReady", format!("there is no {id}")),
+            Some(pool) if pool.is_paused => Step::Rest,
+            Some(pool) => give(state, name, claim, id, pool, instant),
+        },
+    }
+}
+
+fn release(
+    state: &State,
+    name: &Name,
+    claim: &Claim,
+    pool: Option<&PoolState>,
+    now: SystemTime,
+    deleted: SystemTime,
+) -> Step {
+    if let Some(pool) = pool {
+        if pool.is_paused {
+            return Step::Rest;
+        }
+        let grace = pool.supply.as_ref().map(|supply| supply.grace).unwrap_or_default();
+        let over = now.duration_since(deleted).unwrap_or_default();
+        if !pool.is_ending && over < grace {
+            return Step::Later(grace.saturating_sub(over));
+        }
+    }
+    if let Some(answer) = state.answer(name).filter(|answer| is_of(answer, claim)) {
+        if answer.is_ending && !answer.is_protected() {
+            // Somebody else's finalizer keeps it.
+            return Step::Rest;
+        }
+        return Step::Withdraw;
+    }
+    if let Some(held) = state.held.of_claim(&claim.version.uid).next() {
+        return Step::Free(held);
+    }
+    match claim.finalizers.iter().any(|text| text == RELEASE_ADDRESS) {
+        true => Step::Release,
+        false => Step::Rest,
+    }
+}
+
+/// Returns whether an answer of the claim's name belongs to this claim, and not to an earlier one
+/// of its name.
+fn is_of(answer: &Answer, claim: &Claim) -> bool {
+    answer.claim_uid.as_ref().is_none_or(|uid| *uid == claim.version.uid)
+}
+
+fn give(
+    state: &State,
+    name: &Name,
+    claim: &Claim,
+    id: &Rc<PoolId>,
+    pool: &PoolState,
+    instant: Instant,
+) -> Step {
+    if let Some(answer) = state.answer(name) {
+        let is_owned =
+            [&claim.version.uid, &pool.version.uid].iter().all(|uid| answer.owners.contains(uid));
+        let has_label =
+            claim.cluster_label.is_none() || claim.cluster_label == answer.cluster_label;
+        return match (
+            is_owned && answer.is_protected() && has_label,
+            is_published(state, claim, name),
+        ) {
+            (false, _) => Step::Repair,
+            (true, false) => publish(state, name, answer),
+            (true, true) => Step::Rest,
+        };
+    }
+    let supply = match &pool.supply {
+        Err(mistake) => {
+            return explain("PoolNotReady", format!("{id} cannot be used: {mistake}"));
+        }
+        Ok(_) if pool.is_ending => {
+            return explain("PoolNotReady", format!("{id} is being deleted"));
+        }
+        Ok(_) if pool.wished.is_some() && !pool.is_protected() => return Step::Rest,
+        Ok(supply) => supply,
+    };
+    let namespace = &*name.namespace;
+    if !pool.namespaces.is_empty() && !pool.namespaces.iter().any(|text| text == namespace) {
+        let message = format!("{id} is not for the namespace {namespace}, see its spec.namespaces");
+        return explain("AllocationFailed", message);
+    }
+    if let Some((address, holder)) = held_by(state, claim) {
+        return Step::Answer { address, prefix: holder.prefix, gateway: holder.gateway };
+    }
+    if let Some(text) = &claim.wanted {
+        return wanted(state, id, pool, text, instant);
+    }
+    let candidate = promised(state, claim, pool).or_else(|| {
+        supply.parts.iter().find_map(|part| lowest_free(state, id, pool, part, instant))
+    });
+    match candidate {
+        Some(candidate) => Step::Hold(candidate),
+        None => explain("PoolExhausted", exhausted(state, id, pool)),
+    }
+}
+
+/// Publishes an answer only if its address is held for it. Somebody else may have written the
+/// answer, with an address that has a holder.
+fn publish(state: &State, name: &Name, answer: &Answer) -> Step {
+    let pool = answer.pool.as_ref().and_then(|id| state.pool(id));
+    let (Some(pool), Some(address)) = (pool, answer.address) else {
+        let message = format!("{ADDRESS} {name} names no address of a pool that is known");
+        return explain("AllocationFailed", message);
+    };
+    let held = state.held.get(&pool.scope_label, address).map(|holding| &holding.holder);
+    let other = match held {
+        Some(Holder::Claim(holder)) if holder.name == *name => return Step::Publish,
+        Some(Holder::Claim(holder)) => format!("{} {}", holder.kind, holder.name),
+        Some(Holder::Attachment) => "a pod".to_owned(),
+        Some(Holder::Asked(_) | Holder::Unknown(_)) | None => return Step::Later(SOON),
+    };
+    let message = format!(
+        "{ADDRESS} {name} has {address}, which is held by {other}; delete the {ADDRESS}, and this claim gets another address"
+    );
+    explain("AllocationFailed", message)
+}
+
+/// Returns the address that a claim is promised when it is first seen, so that claims get addresses
+/// in the order in which they came, although many are answered at the same time.
+#[must_use]
+pub fn promise(state: &State, name: &Name, instant: Instant) -> Option<IpAddr> {
+    let claim = state.claim(name)?;
+    let id = claim.pool.as_ref()?;
+    let pool = state.pool(id)?;
+    match give(state, name, claim, id, pool, instant) {
+        Step::Hold(candidate) => Some(candidate.address),
+        _ => None,
+    }
+}
+
+fn promised(state: &State, claim: &Claim, pool: &PoolState) -> Option<Candidate> {
+    let supply = pool.supply.as_ref().ok()?;
+    state.held.of_claim(&claim.version.uid).find_map(|name| {
+        let (scope, address) = crate::store::kube::objects::names::split(&name)?;
+        let is_promised = matches!(state.held.named(&name)?.holder, Holder::Asked(_));
+        let part = supply.part(address).filter(|_| is_promised && *scope == *pool.scope_label)?;
+        Some(Candidate {
+            address,
+            prefix: part.prefix,
+            gateway: part.gateway,
+            source: Source::Dynamic,
+        })
+    })
+}
+
+fn is_published(state: &State, claim: &Claim, name: &Name) -> bool {
+    let ready = claim.conditions.iter().find(|condition| condition.type_ == "Ready");
+    let is_ready = ready.is_some_and(|condition| condition.status == "True");
+    claim.answered_by.as_ref() == Some(&name.name) && (is_ready || !state.has_conditions)
+}
+
+/// Returns the lowest address that is held by the claim. Two controllers may have got one each;
+/// the other one is freed when the claim has its answer.
+fn held_by<'s>(state: &'s State, claim: &Claim) -> Option<(IpAddr, &'s ClaimHolder)> {
+    let names = state.held.of_claim(&claim.version.uid);
+    let held = names.filter_map(|name| {
+        let (_, address) = crate::store::kube::objects::names::split(&name)?;
+        match &state.held.named(&name)?.holder {
+            Holder::Claim(holder) => Some((address, &**holder)),
+            Holder::Attachment | Holder::Asked(_) | Holder::Unknown(_) => None,
+        }
+    });
+    held.min_by_key(|(address, _)| *address)
+}
+
+fn wanted(state: &State, id: &PoolId, pool: &PoolState, text: &str, instant: Instant) -> Step {
+    let fails = |reason: String| {
+        explain("AllocationFailed", format!("annotation hereabouts.dev/address: {reason}"))
+    };
+    let address = match parse_address(text) {
+        Ok(address) => address,
+        Err(error) => return fails(format!("{error}, found \"{text}\"")),
+    };
+    let supply = pool.supply.as_ref().ok();
+    let Some(part) = supply.and_then(|supply| supply.part(address)) else {
+        return fails(format!("{id} cannot give {address}"));
+    };
+    if let Some(holder) = holder(state, id, pool, address, instant) {
+        return fails(format!("{address} is held by {holder}"));
+    }
+    Step::Hold(Candidate {
+        address,
+        prefix: part.prefix,
+        gateway: part.gateway,
+        source: Source::Requested,
+    })
+}
+
+/// Returns who has an address, for people.
+fn holder(
+    state: &State,
+    id: &PoolId,
+    pool: &PoolState,
+    address: IpAddr,
+    instant: Instant,
+) -> Option<String> {
+    let held = state.held.get(&pool.scope_label, address);
+    match held.map(|holding| &holding.holder) {
+        Some(Holder::Claim(holder)) => Some(format!("{} {}", holder.kind, holder.name)),
+        Some(Holder::Attachment) => Some("a pod".to_owned()),
+        Some(Holder::Asked(_)) => Some("another claim".to_owned()),
+        Some(Holder::Unknown(until)) if instant < *until => Some("another holder".to_owned()),
+        Some(Holder::Unknown(_)) | None => state
+            .answers_of(id)
+            .find(|(found, _)| *found == address)
+            .map(|(_, name)| format!("{ADDRESS} {name}")),
+    }
+}
+
+/// Returns the lowest address that is neither held nor in an answer of the pool.
+fn lowest_free(
+    state: &State,
+    id: &PoolId,
+    pool: &PoolState,
+    part: &Part,
+    instant: Instant,
+) -> Option<Candidate> {
+    let is_taken = |holder: &Holder| match holder {
+        Holder::Unknown(until) => instant < *until,
+        Holder::Attachment | Holder::Claim(_) | Holder::Asked(_) => true,
+    };
+    for range in part.addresses.ranges() {
+        let family = range.family();
+        let last = number(range.last_address());
+        let mut next = number(range.first_address());
+        let held =
+            state.held.between(&pool.scope_label, range.first_address(), range.last_address());
+        let mut held = held
+            .filter(|(_, holding)| is_taken(&holding.holder))
+            .map(|(address, _)| number(*address))
+            .peekable();
+        while next <= last {
+            if held.peek() == Some(&next) {
+                held.next();
+            } else if !state.is_answered(id, address(family, next)) {
+                return Some(Candidate {
+                    address: address(family, next),
+                    prefix: part.prefix,
+                    gateway: part.gateway,
+                    source: Source::Dynamic,
+                });
+            }
+            let Some(after) = next.checked_add(1) else { break };
+            next = after;
+        }
+    }
+    None
+}
+
+fn exhausted(state: &State, id: &PoolId, pool: &PoolState) -> String {
+    let total = pool.supply.as_ref().map(super::pool::Supply::total).unwrap_or_default();
+    format!(
+        "{id} has no free address: it has {total}, and {} claims of it have one; enlarge the pool, or delete claims or pods that are no longer needed",
+        state.answer_count(id)
+    )
+}

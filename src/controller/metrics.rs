@@ -1,0 +1,336 @@
+//! The metrics of the controller. Some are counted when something happens. The others are read from
+//! [`Observed`] when Prometheus asks, so that they cannot differ from it.
+//!
+//! docs/metrics.md explains each metric; a test compares the two.
+
+use super::overview::Observed;
+use prometheus_client::encoding::{EncodeLabelSet, prometheus_text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+/// The type of the text that [`Metrics::text`] returns, for the header `Content-Type`.
+pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
+
+/// The bounds of the histograms, in seconds. A usual write takes between 5 and 50 milliseconds.
+const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// The results of a write:
+/// - `done`: the API server has written it
+/// - `conflict`: the object has changed, or exists. This is usual if two replicas do the same
+/// - `gone`: the object does not exist
+/// - `refused`: the API server does not allow the write
+/// - `unknown`: there was no clear answer. The write may have been carried out
+pub const WRITE_OUTCOMES: [&str; 5] = ["done", "conflict", "gone", "refused", "unknown"];
+
+/// The results of a look at one object:
+/// - `done`: nothing is left to do
+/// - `waiting`: something else must happen first, for example an address must become free
+/// - `failed`: a request failed. The controller tries again
+pub const RECONCILE_OUTCOMES: [&str; 3] = ["done", "waiting", "failed"];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Write {
+    resource: String,
+    verb: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Written {
+    resource: String,
+    verb: String,
+    outcome: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Kind {
+    kind: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reconciled {
+    kind: String,
+    outcome: String,
+}
+
+/// Names a pool. The label is not `namespace`, because Prometheus writes the namespace of the
+/// controller's pod there.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Pool {
+    kind: &'static str,
+    pool_namespace: String,
+    pool: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Version {
+    version: &'static str,
+}
+
+/// A gauge of numbers that a `u64` may not hold, such as the addresses of a /64.
+type Large = Gauge<f64, AtomicU64>;
+type Durations<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// All metrics. Share them by `Rc`.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    writes: Family<Written, Counter>,
+    write_durations: Durations<Write>,
+    reconciles: Family<Reconciled, Counter>,
+    reconcile_durations: Durations<Kind>,
+    addresses: Family<Pool, Large>,
+    held: Family<Pool, Large>,
+    free: Family<Pool, Large>,
+    out_of_range: Family<Pool, Large>,
+    ready: Family<Pool, Gauge>,
+    waiting: Family<Pool, Gauge>,
+    leader: Gauge,
+    synced: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Creates the metrics, with nothing counted.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("hereabouts");
+        let metrics = Self {
+            writes: Family::default(),
+            write_durations: Family::new_with_constructor(histogram),
+            reconciles: Family::default(),
+            reconcile_durations: Family::new_with_constructor(histogram),
+            addresses: Family::default(),
+            held: Family::default(),
+            free: Family::default(),
+            out_of_range: Family::default(),
+            ready: Family::default(),
+            waiting: Family::default(),
+            leader: Gauge::default(),
+            synced: Gauge::default(),
+            registry: Registry::default(),
+        };
+        // The encoder adds a full stop to each help, and _total to each counter.
+        let m = &metrics;
+        let r = &mut registry;
+        r.register(
+            "pool_addresses",
+            "Addresses that the pool can give, held or free",
+            m.addresses.clone(),
+        );
+        r.register("pool_addresses_held", "Addresses of the pool that are held", m.held.clone());
+        r.register(
+            "pool_addresses_free",
+            "Addresses that the pool can give and that are not held",
+            m.free.clone(),
+        );
+        r.register(
+            "pool_addresses_out_of_range",
+            "Addresses that claims got from the pool and that are no longer in it",
+            m.out_of_range.clone(),
+        );
+        r.register(
+            "pool_ready",
+            "1 if claims get addresses from the pool, else 0",
+            m.ready.clone(),
+        );
+        r.register("claims_waiting", "Claims of the pool that have no address", m.waiting.clone());
+        r.register(
+            "controller_writes",
+            "Write requests to the API server, by their outcome",
+            m.writes.clone(),
+        );
+        r.register(
+            "controller_write_duration_seconds",
+            "Time until the API server answered a write request",
+            m.write_durations.clone(),
+        );
+        r.register(
+            "controller_reconciles",
+            "Objects that the controller looked at, by the outcome",
+            m.reconciles.clone(),
+        );
+        r.register(
+            "controller_reconcile_duration_seconds",
+            "Time to look at one object, with its requests",
+            m.reconcile_durations.clone(),
+        );
+        r.register("controller_is_leader", "1 if this replica writes, else 0", m.leader.clone());
+        r.register(
+            "controller_synced",
+            "1 if the controller has read all objects once, else 0",
+            m.synced.clone(),
+        );
+        let build = Family::<Version, Gauge>::default();
+        build.get_or_create(&Version { version: env!("CARGO_PKG_VERSION") }).set(1);
+        r.register("build_info", "Always 1; the label is the version of the controller", build);
+        Self { registry, ..metrics }
+    }
+
+    /// Counts a write and the time until its answer. `resource` is the plural name, with a
+    /// subresource after a slash; `verb` is the verb of a role; `outcome` is one of
+    /// [`WRITE_OUTCOMES`].
+    pub fn write(&self, resource: &str, verb: &str, outcome: &str, duration: Duration) {
+        let labels = |outcome: &str| Written {
+            resource: resource.to_owned(),
+            verb: verb.to_owned(),
+            outcome: outcome.to_owned(),
+        };
+        // A counter that first appears with the value 1 has not increased, for Prometheus.
+        for outcome in WRITE_OUTCOMES {
+            drop(self.writes.get_or_create(&labels(outcome)));
+        }
+        self.writes.get_or_create(&labels(outcome)).inc();
+        let labels = Write { resource: resource.to_owned(), verb: verb.to_owned() };
+        self.write_durations.get_or_create(&labels).observe(duration.as_secs_f64());
+    }
+
+    /// Counts a look at an object of this kind, and the time that it took. `outcome` is one of
+    /// [`RECONCILE_OUTCOMES`].
+    pub fn reconcile(&self, kind: &str, outcome: &str, duration: Duration) {
+        let labels =
+            |outcome: &str| Reconciled { kind: kind.to_owned(), outcome: outcome.to_owned() };
+        for outcome in RECONCILE_OUTCOMES {
+            drop(self.reconciles.get_or_create(&labels(outcome)));
+        }
+        self.reconciles.get_or_create(&labels(outcome)).inc();
+        let labels = Kind { kind: kind.to_owned() };
+        self.reconcile_durations.get_or_create(&labels).observe(duration.as_secs_f64());
+    }
+
+    /// Returns all metrics in Prometheus' text format. `leading` is whether this replica writes.
+    pub fn text(&self, observed: &dyn Observed, leading: bool) -> String {
+        self.leader.set(leading.into());
+        self.synced.set(observed.is_synced().into());
+        // A pool that was deleted must disappear.
+        for family in [&self.addresses, &self.held, &self.free, &self.out_of_range] {
+            family.clear();
+        }
+        self.ready.clear();
+        self.waiting.clear();
+        for numbers in observed.pools() {
+            let pool =
+                Pool { kind: numbers.kind, pool_namespace: numbers.namespace, pool: numbers.name };
+            self.addresses.get_or_create(&pool).set(numbers.total as f64);
+            self.held.get_or_create(&pool).set(numbers.held as f64);
+            self.free.get_or_create(&pool).set(numbers.free as f64);
+            self.out_of_range.get_or_create(&pool).set(numbers.out_of_range as f64);
+            self.ready.get_or_create(&pool).set(numbers.trouble.is_none().into());
+            self.waiting.get_or_create(&pool).set(numbers.waiting.try_into().unwrap_or(i64::MAX));
+        }
+        let mut text = String::new();
+        // Only a writer can fail, and a String does not.
+        let _ = prometheus_text::encode(&mut text, &self.registry);
+        text
+    }
+}
+
+fn histogram() -> Histogram {
+    Histogram::new(BUCKETS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::overview::PoolNumbers;
+
+    struct Seen(Vec<PoolNumbers>);
+
+    impl Observed for Seen {
+        fn is_synced(&self) -> bool {
+            true
+        }
+        fn pools(&self) -> Vec<PoolNumbers> {
+            self.0.clone()
+        }
+    }
+
+    fn pool(name: &str, total: u128, trouble: Option<&str>) -> PoolNumbers {
+        PoolNumbers {
+            kind: "InClusterIPPool",
+            namespace: "machines".to_owned(),
+            name: name.to_owned(),
+            scope: "s".to_owned(),
+            total,
+            held: 3,
+            free: total - 2,
+            out_of_range: 1,
+            waiting: 4,
+            trouble: trouble.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn pools_are_what_was_observed_last() {
+        let metrics = Metrics::new();
+        let text = metrics.text(&Seen(vec![pool("a", 10, None), pool("b", 1 << 64, None)]), true);
+        let has = |line: &str| assert!(text.lines().any(|found| found == line), "{line}: {text}");
+        let labels =
+            |pool| format!(r#"{{kind="InClusterIPPool",pool_namespace="machines",pool="{pool}"}}"#);
+        has(&format!("hereabouts_pool_addresses{} 10.0", labels("a")));
+        has(&format!("hereabouts_pool_addresses{} 18446744073709553000.0", labels("b")));
+        has(&format!("hereabouts_pool_addresses_held{} 3.0", labels("a")));
+        has(&format!("hereabouts_pool_addresses_free{} 8.0", labels("a")));
+        has(&format!("hereabouts_pool_addresses_out_of_range{} 1.0", labels("a")));
+        has(&format!("hereabouts_pool_ready{} 1", labels("a")));
+        has(&format!("hereabouts_claims_waiting{} 4", labels("a")));
+        has("hereabouts_controller_is_leader 1");
+        has("hereabouts_controller_synced 1");
+
+        let later = metrics.text(&Seen(vec![pool("b", 20, Some("overlaps"))]), false);
+        assert!(!later.contains(r#"pool="a""#), "{later}");
+        assert!(later.contains(&format!("hereabouts_pool_ready{} 0\n", labels("b"))), "{later}");
+        assert!(later.contains("hereabouts_controller_is_leader 0\n"), "{later}");
+    }
+
+    #[test]
+    fn each_outcome_is_there_from_the_first_write_on() {
+        let metrics = Metrics::new();
+        let took = Duration::from_millis(20);
+        metrics.write("ipaddresses", "create", "conflict", took);
+        metrics.reconcile("IPAddressClaim", "waiting", took);
+        let text = metrics.text(&Seen(Vec::new()), false);
+        for line in [
+            r#"hereabouts_controller_writes_total{resource="ipaddresses",verb="create",outcome="conflict"} 1"#,
+            r#"hereabouts_controller_writes_total{resource="ipaddresses",verb="create",outcome="refused"} 0"#,
+            r#"hereabouts_controller_write_duration_seconds_bucket{resource="ipaddresses",verb="create",le="0.025"} 1"#,
+            r#"hereabouts_controller_reconciles_total{kind="IPAddressClaim",outcome="waiting"} 1"#,
+            r#"hereabouts_controller_reconciles_total{kind="IPAddressClaim",outcome="failed"} 0"#,
+            r#"hereabouts_controller_reconcile_duration_seconds_count{kind="IPAddressClaim"} 1"#,
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}: {text}");
+        }
+    }
+
+    #[test]
+    fn the_document_has_a_row_for_each_metric() {
+        let metrics = Metrics::new();
+        metrics.write("ipaddresses", "create", "done", Duration::ZERO);
+        metrics.reconcile("IPAddressClaim", "done", Duration::ZERO);
+        let text = metrics.text(&Seen(vec![pool("a", 10, None)]), false);
+        let mut served: Vec<String> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE "))
+            .map(|rest| rest.replacen(' ', "` | ", 1))
+            .collect();
+        let document = include_str!("../../docs/metrics.md");
+        let mut rows: Vec<String> = document
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `hereabouts_"))
+            .map(|row| {
+                format!("hereabouts_{}", row.split(" | ").take(2).collect::<Vec<_>>().join(" | "))
+            })
+            .collect();
+        served.sort();
+        rows.sort();
+        assert_eq!(served, rows);
+    }
+}

@@ -1,0 +1,45 @@
+//! What the controller sees at one moment, for metrics, status and the page.
+
+use std::net::IpAddr;
+
+/// What the controller sees.
+pub trait Observed {
+    /// Returns whether everything has been read once.
+    fn is_synced(&self) -> bool;
+    /// Returns the pools, in the order of kind, namespace and name.
+    fn pools(&self) -> Vec<PoolNumbers>;
+}
+
+/// A pool in numbers. A /64 has more addresses than a `u64` can count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolNumbers {
+    /// `InClusterIPPool`, `GlobalInClusterIPPool` or `IPPool`.
+    pub kind: &'static str,
+    /// Empty for a pool without a namespace.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+    /// The scope of its addresses.
+    pub scope: String,
+    /// The addresses that the pool can give.
+    pub total: u128,
+    /// The addresses of the pool that are held.
+    pub held: u128,
+    /// The addresses that are left: `total` without those that are held inside the pool.
+    pub free: u128,
+    /// The addresses of claims of this pool that are no longer in it.
+    pub out_of_range: u128,
+    /// The claims of this pool that have no address yet.
+    pub waiting: u64,
+    /// Why no claim is answered from the pool, if that is so.
+    pub trouble: Option<String>,
+}
+
+/// An address that somebody holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// Its holder, for people.
+    pub holder: String,
+}

@@ -1,0 +1,361 @@
+//! What a pool gives to claims, whatever kind it has.
+
+use super::shapes::PoolSpec;
+use crate::addr::{
+    AddrSet, Blocks, Family, Range, Subnet, address, number, parse_address, parse_prefixed,
+};
+use crate::config::Pool;
+use crate::ipam::Scope;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// The kinds of pools that claims may name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PoolKind {
+    /// `InClusterIPPool` of Cluster API, in a namespace.
+    InCluster,
+    /// `GlobalInClusterIPPool` of Cluster API.
+    GlobalInCluster,
+    /// `IPPool` of hereabouts.
+    Own,
+}
+
+impl PoolKind {
+    /// All kinds.
+    pub const ALL: [Self; 3] = [Self::InCluster, Self::GlobalInCluster, Self::Own];
+
+    /// Returns the group of the kind.
+    #[must_use]
+    pub const fn group(self) -> &'static str {
+        match self {
+            Self::InCluster | Self::GlobalInCluster => super::shapes::IPAM,
+            Self::Own => "hereabouts.dev",
+        }
+    }
+
+    /// Returns the version that is read.
+    #[must_use]
+    pub const fn version(self) -> &'static str {
+        match self {
+            Self::InCluster | Self::GlobalInCluster => "v1alpha2",
+            Self::Own => "v1alpha1",
+        }
+    }
+
+    /// Returns the resource of the kind.
+    #[must_use]
+    pub const fn plural(self) -> &'static str {
+        match self {
+            Self::InCluster => "inclusterippools",
+            Self::GlobalInCluster => "globalinclusterippools",
+            Self::Own => "ippools",
+        }
+    }
+
+    /// Returns the resource of the status of the kind.
+    #[must_use]
+    pub const fn status(self) -> &'static str {
+        match self {
+            Self::InCluster => "inclusterippools/status",
+            Self::GlobalInCluster => "globalinclusterippools/status",
+            Self::Own => "ippools/status",
+        }
+    }
+
+    /// Returns the name of the kind.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InCluster => "InClusterIPPool",
+            Self::GlobalInCluster => "GlobalInClusterIPPool",
+            Self::Own => "IPPool",
+        }
+    }
+}
+
+/// Which pool.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PoolId {
+    /// The kind.
+    pub kind: PoolKind,
+    /// The namespace. Empty for a pool without one.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+impl PoolId {
+    /// Returns the pool that a claim of this namespace names, or `None` for a kind of others.
+    #[must_use]
+    pub fn named(reference: &super::shapes::PoolRef, namespace: &str) -> Option<Self> {
+        let kind = PoolKind::ALL
+            .into_iter()
+            .find(|kind| kind.group() == reference.api_group && kind.name() == reference.kind)?;
+        let namespace = if kind == PoolKind::InCluster { namespace } else { "" };
+        Some(Self { kind, namespace: namespace.to_owned(), name: reference.name.clone() })
+    }
+
+    /// Returns the scope in which the addresses of a pool of Cluster API are unique, unless the
+    /// pool says otherwise. Two pools with the same addresses are two networks there.
+    #[must_use]
+    pub fn own_scope(&self) -> Scope {
+        let Self { kind, namespace, name } = self;
+        let text = match namespace.is_empty() {
+            true => format!("capi:{}/{name}", kind.name()),
+            false => format!("capi:{}/{namespace}/{name}", kind.name()),
+        };
+        // A name may have 253 characters, and so may a scope.
+        Scope::parse(&text).unwrap_or_else(|_| {
+            let hash = crate::digest::short(&[&text]);
+            Scope::parse(&format!("capi:{}/{hash}", kind.name())).unwrap_or_default()
+        })
+    }
+}
+
+impl std::fmt::Display for PoolId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { kind, namespace, name } = self;
+        match namespace.is_empty() {
+            true => write!(f, "{} {name}", kind.name()),
+            false => write!(f, "{} {namespace}/{name}", kind.name()),
+        }
+    }
+}
+
+/// What a pool gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Supply {
+    /// The parts, in the order in which they are tried.
+    pub parts: Vec<Part>,
+    /// How long an address stays held after its claim was deleted.
+    pub grace: Duration,
+}
+
+/// Addresses of a pool that share a subnet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// What claims can get: neither excluded nor the gateway.
+    pub addresses: AddrSet,
+    /// The prefix length of the subnet.
+    pub prefix: u8,
+    /// The gateway.
+    pub gateway: Option<IpAddr>,
+}
+
+impl Supply {
+    /// Reads a pool of Cluster API. Its webhook may not be installed, so everything is checked.
+    ///
+    /// # Errors
+    /// The first mistake, with its path.
+    pub fn of_cluster_api(spec: &PoolSpec) -> Result<Self, String> {
+        let listed = ranges("spec.addresses", &spec.addresses)?;
+        let all: Blocks = listed.iter().copied().collect();
+        let Some(lowest) = all.ranges().next().map(|range| range.first_address()) else {
+            return Err("spec.addresses: expected at least one address, found none".to_owned());
+        };
+        let family = Family::of(lowest);
+        if let Some(other) = listed.iter().find(|range| range.family() != family) {
+            return Err(format!(
+                "spec.addresses: expected addresses of one family, found {lowest} and {other}"
+            ));
+        }
+        if family.bits() < spec.prefix {
+            return Err(format!(
+                "spec.prefix: expected at most {} for {family}, found {}",
+                family.bits(),
+                spec.prefix
+            ));
+        }
+        let subnet = Subnet::parse(&format!("{lowest}/{}", spec.prefix))
+            .map_err(|error| format!("spec.prefix: {error}"))?;
+        let gateway = match spec.gateway.as_str() {
+            "" => None,
+            text => Some(
+                parse_address(text)
+                    .map_err(|error| format!("spec.gateway: {error}, found \"{text}\""))?,
+            ),
+        };
+        let mut barred = ranges("spec.excludedAddresses", &spec.excluded_addresses)?;
+        barred.extend(gateway.map(Range::single));
+        if !spec.allocate_reserved {
+            let whole = subnet.whole();
+            barred.push(Range::single(whole.first_address()));
+            if family == Family::V4 {
+                barred.push(Range::single(whole.last_address()));
+            }
+        }
+        // One set with gaps: whether an address is in it is found in a few steps, also for a pool
+        // of many thousand entries.
+        barred.extend(gaps(&all));
+        let barred: Blocks = barred.into_iter().collect();
+        let highest = all.ranges().last().map_or(lowest, |range| range.last_address());
+        let whole = Range::new(lowest, highest).unwrap_or(Range::single(lowest));
+        let addresses = AddrSet::outside(&whole, &[&barred]);
+        let parts = vec![Part { addresses, prefix: spec.prefix, gateway }];
+        Ok(Self { parts, grace: Duration::from_secs(spec.grace_seconds.into()) })
+    }
+
+    /// Returns what a pool of hereabouts gives to claims: what it gives to pods, too.
+    #[must_use]
+    pub fn of_own(pool: &Pool) -> Self {
+        let reserved = pool.reservations.iter().flat_map(|entry| entry.ranges.iter().copied());
+        let gateways = pool.subnets.iter().filter_map(|subnet| subnet.gateway).map(Range::single);
+        let barred: Blocks = reserved.chain(gateways).collect();
+        let parts = pool.subnets.iter().flat_map(|subnet| {
+            let excluded: Blocks = subnet.excluded.iter().map(|entry| entry.range).collect();
+            let barred = &barred;
+            let parts: Vec<Part> = subnet
+                .addresses
+                .ranges()
+                .map(|range| Part {
+                    addresses: AddrSet::outside(&range, &[barred, &excluded]),
+                    prefix: subnet.subnet.length(),
+                    gateway: subnet.gateway,
+                })
+                .collect();
+            parts
+        });
+        Self { parts: parts.collect(), grace: Duration::ZERO }
+    }
+
+    /// Returns how many addresses the pool can give.
+    #[must_use]
+    pub fn total(&self) -> u128 {
+        self.parts.iter().fold(0, |sum: u128, part| sum.saturating_add(part.addresses.count()))
+    }
+
+    /// Returns the part that has an address.
+    #[must_use]
+    pub fn part(&self, address: IpAddr) -> Option<&Part> {
+        self.parts.iter().find(|part| part.addresses.contains(address))
+    }
+}
+
+/// Returns the ranges between blocks of one family.
+fn gaps(blocks: &Blocks) -> Vec<Range> {
+    let ranges: Vec<Range> = blocks.ranges().collect();
+    let between = ranges.windows(2).filter_map(|pair| {
+        let family = pair[0].family();
+        // Blocks are sorted and not adjacent.
+        let first = number(pair[0].last_address()).checked_add(1)?;
+        let last = number(pair[1].first_address()).checked_sub(1)?;
+        Range::new(address(family, first), address(family, last))
+    });
+    between.collect()
+}
+
+/// Parses addresses, subnets and `first-last`.
+fn ranges(place: &str, texts: &[String]) -> Result<Vec<Range>, String> {
+    let parse = |text: &String| -> Option<Range> {
+        if let Some((first, last)) = text.split_once('-') {
+            Range::new(parse_address(first.trim()).ok()?, parse_address(last.trim()).ok()?)
+        } else if text.contains('/') {
+            parse_prefixed(text).ok()?;
+            Subnet::parse(text).ok().map(|subnet| subnet.whole())
+        } else {
+            parse_address(text).ok().map(Range::single)
+        }
+    };
+    let one = |(at, text): (usize, &String)| {
+        parse(text).ok_or_else(|| {
+            format!("{place}[{at}]: expected an address, a subnet or first-last, found \"{text}\"")
+        })
+    };
+    texts.iter().enumerate().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::{Expect, expect};
+
+    fn check(spec: &str, expected: &Expect) {
+        let spec: PoolSpec = serde_json::from_str(spec).unwrap();
+        let text = match Supply::of_cluster_api(&spec) {
+            Err(error) => error,
+            Ok(supply) => {
+                let ranges = supply.parts.iter().flat_map(|part| {
+                    part.addresses.ranges().map(move |range| format!("{range}/{}", part.prefix))
+                });
+                ranges.chain([format!("{} in total", supply.total())]).collect::<Vec<_>>().join(" ")
+            }
+        };
+        expected.assert_eq(&text);
+    }
+
+    #[test]
+    fn a_pool_gives_what_it_lists_but_neither_gateway_nor_reserved_nor_excluded() {
+        check(
+            r#"{"gateway":"10.10.10.1","prefix":24,"addresses":["10.10.10.104","10.10.10.2-10.10.10.100","10.10.10.102"]}"#,
+            &expect![
+                "10.10.10.2-10.10.10.100/24 10.10.10.102-10.10.10.102/24 10.10.10.104-10.10.10.104/24 101 in total"
+            ],
+        );
+        check(
+            r#"{"prefix":29,"addresses":["10.0.0.0/29"],"excludedAddresses":["10.0.0.3"]}"#,
+            &expect!["10.0.0.1-10.0.0.2/29 10.0.0.4-10.0.0.6/29 5 in total"],
+        );
+        check(
+            r#"{"prefix":29,"addresses":["10.0.0.0/29"],"allocateReservedIPAddresses":true,"gateway":"10.0.0.1"}"#,
+            &expect!["10.0.0.0-10.0.0.0/29 10.0.0.2-10.0.0.7/29 7 in total"],
+        );
+        // IPv6 has no broadcast address.
+        check(
+            r#"{"prefix":125,"addresses":["fd00::/125"]}"#,
+            &expect!["fd00::1-fd00::7/125 7 in total"],
+        );
+        check(
+            r#"{"prefix":64,"addresses":["fd00::/64"]}"#,
+            &expect!["fd00::1-fd00::ffff:ffff:ffff:ffff/64 18446744073709551615 in total"],
+        );
+    }
+
+    #[test]
+    fn a_mistake_is_named_with_its_path() {
+        check(
+            r#"{"prefix":24}"#,
+            &expect!["spec.addresses: expected at least one address, found none"],
+        );
+        check(
+            r#"{"prefix":24,"addresses":["10.0.0.9-10.0.0.1"]}"#,
+            &expect![[
+                r#"spec.addresses[0]: expected an address, a subnet or first-last, found "10.0.0.9-10.0.0.1""#
+            ]],
+        );
+        check(
+            r#"{"prefix":24,"addresses":["10.0.0.1","fd00::1"]}"#,
+            &expect![
+                "spec.addresses: expected addresses of one family, found 10.0.0.1 and fd00::1-fd00::1"
+            ],
+        );
+        check(
+            r#"{"prefix":33,"addresses":["10.0.0.1"]}"#,
+            &expect!["spec.prefix: expected at most 32 for IPv4, found 33"],
+        );
+        check(
+            r#"{"prefix":24,"addresses":["10.0.0.1"],"gateway":"10.0.0.256"}"#,
+            &expect![[r#"spec.gateway: expected an IPv4 or IPv6 address, found "10.0.0.256""#]],
+        );
+    }
+
+    #[test]
+    fn a_scope_never_has_more_than_253_bytes_and_tells_pools_apart() {
+        let id = |kind, namespace: &str, name: &str| PoolId {
+            kind,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        };
+        let (long, longer) = ("a".repeat(252), "a".repeat(253));
+        let scopes = [
+            id(PoolKind::InCluster, "default", "x"),
+            id(PoolKind::GlobalInCluster, "", "x"),
+            id(PoolKind::InCluster, "other", "x"),
+            id(PoolKind::InCluster, "default", &long),
+            id(PoolKind::InCluster, "default", &longer),
+        ]
+        .map(|id| id.own_scope().name().unwrap().to_owned());
+        assert_eq!(scopes[0], "capi:InClusterIPPool/default/x");
+        assert_eq!(scopes[1], "capi:GlobalInClusterIPPool/x");
+        assert_eq!(scopes.iter().collect::<std::collections::BTreeSet<_>>().len(), 5);
+    }
+}

@@ -1,0 +1,352 @@
+//! The requests to the API server: each has a deadline, and each write is counted.
+
+use super::metrics::Metrics;
+use super::pool::PoolKind;
+use super::shapes::{ADDRESS, AddressObject, CLAIM, ClaimObject, IPAM, PoolObject, resource};
+use crate::store::kube::objects::claim_object::ClaimObject as HeldByClaim;
+use crate::store::kube::objects::ip_allocation as allocation;
+use k8s::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions,
+};
+use k8s::core::Status;
+use k8s::{Client, Error};
+use serde::Serialize;
+use serde_json::Value;
+use std::fmt::Debug;
+use std::future::Future;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// The longest time of one request. The client repeats a request that a busy server sent away.
+const DEADLINE: Duration = Duration::from_secs(15);
+/// The name under which the API server notes who wrote a field.
+const MANAGER: &str = "hereabouts-controller";
+
+/// How a request ended that did not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// An object of that name is there already.
+    #[error("the object exists")]
+    Exists,
+    /// The object has changed, or is another one.
+    #[error("the object has changed in the meantime")]
+    Changed,
+    /// The object is gone. The API server said so of this object, and not of its whole resource.
+    #[error("the object is gone")]
+    Gone,
+    /// The API server refuses what was asked.
+    #[error("the API server refuses to {action} {subject}: {reason}")]
+    Refused {
+        /// The verb.
+        action: &'static str,
+        /// The object.
+        subject: String,
+        /// The server's text.
+        reason: String,
+    },
+    /// It is not known whether the request was served.
+    #[error("cannot {action} {subject}: {reason}")]
+    Unknown {
+        /// The verb.
+        action: &'static str,
+        /// The object.
+        subject: String,
+        /// The error.
+        reason: String,
+    },
+}
+
+impl Failure {
+    /// Returns the failure as it is counted: one of `metrics::WRITE_OUTCOMES`.
+    const fn outcome(&self) -> &'static str {
+        match self {
+            Self::Exists | Self::Changed => "conflict",
+            Self::Gone => "gone",
+            Self::Refused { .. } => "refused",
+            Self::Unknown { .. } => "unknown",
+        }
+    }
+}
+
+/// The result of a request.
+pub type Answered<T> = Result<T, Failure>;
+
+/// The requests that the controller sends.
+pub struct Requests {
+    client: Client,
+    /// The resource of claims, in the version that the API server has.
+    pub claims: ApiResource,
+    /// The resource of answers, in the same version.
+    pub answers: ApiResource,
+    metrics: Rc<Metrics>,
+}
+
+impl Requests {
+    /// Returns the requests of a client. `version` is the one of claims and answers.
+    #[must_use]
+    pub fn new(client: Client, version: &str, metrics: Rc<Metrics>) -> Self {
+        Self {
+            claims: resource(IPAM, version, CLAIM),
+            answers: resource(IPAM, version, ADDRESS),
+            client,
+            metrics,
+        }
+    }
+
+    /// Returns the API of all claims.
+    #[must_use]
+    pub fn all_claims(&self) -> Api<ClaimObject> {
+        Api::all_with(self.client.clone(), &self.claims)
+    }
+
+    /// Returns the API of all answers.
+    #[must_use]
+    pub fn all_answers(&self) -> Api<AddressObject> {
+        Api::all_with(self.client.clone(), &self.answers)
+    }
+
+    /// Returns the API of the answers of a namespace.
+    #[must_use]
+    pub fn answers(&self, namespace: &str) -> Api<AddressObject> {
+        Api::namespaced_with(self.client.clone(), namespace, &self.answers)
+    }
+
+    /// Returns the API of the claims of a namespace.
+    #[must_use]
+    pub fn claims(&self, namespace: &str) -> Api<ClaimObject> {
+        Api::namespaced_with(self.client.clone(), namespace, &self.claims)
+    }
+
+    /// Returns the API of pools of Cluster API.
+    #[must_use]
+    pub fn pools(&self, kind: PoolKind, namespace: &str) -> Api<PoolObject> {
+        let resource = resource(kind.group(), kind.version(), kind.name());
+        match namespace.is_empty() {
+            true => Api::all_with(self.client.clone(), &resource),
+            false => Api::namespaced_with(self.client.clone(), namespace, &resource),
+        }
+    }
+
+    /// Returns the API of a resource whose objects are read in another shape.
+    #[must_use]
+    pub fn all<K>(&self, resource: &ApiResource) -> Api<K>
+    where
+        K: k8s::Resource<DynamicType = ApiResource>,
+    {
+        Api::all_with(self.client.clone(), resource)
+    }
+
+    /// Reads an object as it is now. `None` if it is gone.
+    ///
+    /// # Errors
+    /// Any failure. A resource that is not served is a failure, too: it says nothing of the object.
+    pub async fn get<K>(&self, api: &Api<K>, name: &str) -> Answered<Option<K>>
+    where
+        K: Clone + Debug + serde::de::DeserializeOwned,
+    {
+        match bounded("read", name, api.get(name)).await {
+            Ok(object) => Ok(Some(object)),
+            Err(Failure::Gone) => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Reads a page of objects as they are now, from the token of the page before.
+    ///
+    /// # Errors
+    /// Any failure.
+    pub async fn page<K>(
+        &self,
+        api: &Api<K>,
+        from: Option<&str>,
+    ) -> Answered<k8s::core::ObjectList<K>>
+    where
+        K: Clone + Debug + serde::de::DeserializeOwned,
+    {
+        let mut parameters = k8s::api::ListParams::default().limit(500);
+        parameters.continue_token = from.map(str::to_owned);
+        match bounded("list", "objects", api.list(&parameters)).await {
+            // The resource is not served, so there are none.
+            Err(Failure::Unknown { reason, .. }) if reason.contains("404") => {
+                Ok(k8s::core::ObjectList {
+                    types: k8s::api::TypeMeta { api_version: String::new(), kind: String::new() },
+                    metadata: Default::default(),
+                    items: Vec::new(),
+                })
+            }
+            other => other,
+        }
+    }
+
+    /// Returns the revision of the API server's state. It rises with every write of anybody.
+    ///
+    /// # Errors
+    /// Any failure.
+    pub async fn revision(&self) -> Answered<u64> {
+        let parameters = k8s::api::ListParams::default().limit(1);
+        let list = bounded("list", "ipallocations", self.allocations().list(&parameters)).await?;
+        let text = list.metadata.resource_version.unwrap_or_default();
+        text.parse().map_err(|error| unknown("read", "the revision", &error))
+    }
+
+    /// Creates the IPAllocation of a claim. This is the moment at which the claim holds the address.
+    ///
+    /// # Errors
+    /// [`Failure::Exists`] if somebody holds the address.
+    pub async fn hold(&self, held: &HeldByClaim) -> Answered<super::state::Version> {
+        let api = self.allocations();
+        let object: DynamicObject = serde_json::from_value(serde_json::json!(held))
+            .map_err(|error| unknown("create", &held.metadata.name, &error))?;
+        let created = self.counted("ipallocations", "create", &held.metadata.name, async {
+            api.create(&post(), &object).await
+        });
+        Ok(super::state::Version::of(&created.await?.metadata))
+    }
+
+    /// Deletes an IPAllocation, if it is still this state of this object.
+    ///
+    /// # Errors
+    /// [`Failure::Changed`] if it is not, [`Failure::Gone`] if it is gone.
+    pub async fn free(&self, name: &str, version: &super::state::Version) -> Answered<()> {
+        let api = self.allocations();
+        let parameters = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: Some(version.uid.to_string()),
+                resource_version: Some(version.revision.to_string()),
+            }),
+            ..DeleteParams::default()
+        };
+        let deleted = self.counted("ipallocations", "delete", name, api.delete(name, &parameters));
+        deleted.await.map(|_| ())
+    }
+
+    fn allocations(&self) -> Api<DynamicObject> {
+        let resource = resource(allocation::GROUP, allocation::VERSION, allocation::KIND);
+        Api::all_with(self.client.clone(), &resource)
+    }
+
+    /// Creates an answer.
+    ///
+    /// # Errors
+    /// [`Failure::Exists`] if the claim has an answer.
+    pub async fn answer(&self, namespace: &str, answer: &AddressObject) -> Answered<AddressObject> {
+        let name = answer.metadata.name.as_deref().unwrap_or_default();
+        let api = self.answers(namespace);
+        let created = async { api.create(&post(), answer).await };
+        self.counted("ipaddresses", "create", name, created).await
+    }
+
+    /// Deletes an answer of this uid. Returns whether it is gone, and does not wait for somebody's
+    /// finalizer.
+    ///
+    /// # Errors
+    /// [`Failure::Changed`] if another answer has the name.
+    pub async fn withdraw(&self, namespace: &str, name: &str, uid: &str) -> Answered<bool> {
+        let api = self.answers(namespace);
+        let parameters = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: Some(uid.to_owned()),
+                resource_version: None,
+            }),
+            ..DeleteParams::default()
+        };
+        match self.counted("ipaddresses", "delete", name, api.delete(name, &parameters)).await {
+            Ok(answer) => Ok(answer.right().is_some()),
+            Err(Failure::Gone) => Ok(true),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Changes an object with a merge patch. A patch with a resourceVersion changes nothing if the
+    /// object has changed.
+    ///
+    /// # Errors
+    /// Any failure.
+    pub async fn patch<K>(
+        &self,
+        api: &Api<K>,
+        resource: &'static str,
+        name: &str,
+        patch: &Value,
+    ) -> Answered<K>
+    where
+        K: Clone + Debug + serde::de::DeserializeOwned,
+    {
+        let patched = async { api.patch(name, &parameters(), &Patch::Merge(patch)).await };
+        self.counted(resource, "patch", name, patched).await
+    }
+
+    /// Changes the status of an object with a merge patch.
+    ///
+    /// # Errors
+    /// Any failure.
+    pub async fn patch_status<K, P>(
+        &self,
+        api: &Api<K>,
+        resource: &'static str,
+        name: &str,
+        patch: &P,
+    ) -> Answered<K>
+    where
+        K: Clone + Debug + serde::de::DeserializeOwned,
+        P: Serialize + Debug,
+    {
+        let patched = async { api.patch_status(name, &parameters(), &Patch::Merge(patch)).await };
+        self.counted(resource, "patch", name, patched).await
+    }
+
+    async fn counted<T>(
+        &self,
+        resource: &'static str,
+        verb: &'static str,
+        name: &str,
+        request: impl Future<Output = Result<T, Error>>,
+    ) -> Answered<T> {
+        let begun = tokio::time::Instant::now();
+        let answered = bounded(verb, &format!("{resource}/{name}"), request).await;
+        let outcome = answered.as_ref().map_or_else(Failure::outcome, |_| "done");
+        self.metrics.write(resource, verb, outcome, begun.elapsed());
+        answered
+    }
+}
+
+fn post() -> PostParams {
+    PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }
+}
+
+fn parameters() -> PatchParams {
+    PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+async fn bounded<T>(
+    action: &'static str,
+    subject: &str,
+    request: impl Future<Output = Result<T, Error>>,
+) -> Answered<T> {
+    match tokio::time::timeout(DEADLINE, request).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(Error::Api(status))) => Err(refused(action, subject, &status)),
+        Ok(Err(error)) => Err(unknown(action, subject, &super::client::explained(&error))),
+        Err(_) => {
+            Err(unknown(action, subject, &format!("no answer within {} s", DEADLINE.as_secs())))
+        }
+    }
+}
+
+fn unknown(action: &'static str, subject: &str, reason: &dyn std::fmt::Display) -> Failure {
+    Failure::Unknown { action, subject: subject.to_owned(), reason: reason.to_string() }
+}
+
+fn refused(action: &'static str, subject: &str, status: &Status) -> Failure {
+    let names_the_object = status.details.as_ref().is_some_and(|details| !details.name.is_empty());
+    match (status.code, status.reason.as_str()) {
+        (409, "AlreadyExists") => Failure::Exists,
+        (409, _) => Failure::Changed,
+        // While the API server starts, it says 404 of whole resources.
+        (404, _) if names_the_object => Failure::Gone,
+        (400 | 401 | 403 | 413 | 422, _) => {
+            Failure::Refused { action, subject: subject.to_owned(), reason: status.message.clone() }
+        }
+        _ => unknown(action, subject, &status.message),
+    }
+}

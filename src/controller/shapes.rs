@@ -1,0 +1,198 @@
+//! The fields of other projects' objects that are read: claims, addresses, pools and clusters of
+//! Cluster API.
+//!
+//! Every field may be absent: an object that lacks one must not stop the reading of all others.
+
+use k8s::api::{ApiResource, DynamicObject, GroupVersionKind, Object};
+use k8s::core::object::NotUsed;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use serde::{Deserialize, Serialize};
+
+/// The group of claims, addresses and the provider's pools.
+pub const IPAM: &str = "ipam.cluster.x-k8s.io";
+/// The group of clusters.
+pub const CORE: &str = "cluster.x-k8s.io";
+/// The kind of a claim.
+pub const CLAIM: &str = "IPAddressClaim";
+/// The kind of an answer.
+pub const ADDRESS: &str = "IPAddress";
+
+/// On a claim: its address must be freed first.
+pub const RELEASE_ADDRESS: &str = "ipam.cluster.x-k8s.io/ReleaseAddress";
+/// On an answer: only the end of its claim frees it.
+pub const PROTECT_ADDRESS: &str = "ipam.cluster.x-k8s.io/ProtectAddress";
+/// On a pool: it stays while it is in use.
+pub const PROTECT_POOL: &str = "ipam.cluster.x-k8s.io/ProtectPool";
+/// This annotation asks every controller to leave the object alone.
+pub const PAUSED: &str = "cluster.x-k8s.io/paused";
+/// The label that names the cluster of an object.
+pub const CLUSTER_NAME: &str = "cluster.x-k8s.io/cluster-name";
+/// On a claim: the address that it asks for.
+pub const WANTED: &str = "hereabouts.dev/address";
+/// On a pool of Cluster API: the scope in which its addresses are unique.
+pub const SCOPE: &str = "hereabouts.dev/scope";
+/// On a pool of Cluster API, written by the controller: the scope that it gives from.
+pub const SCOPE_IN_USE: &str = "hereabouts.dev/scope-in-use";
+
+/// A claim.
+pub type ClaimObject = Object<ClaimSpec, ClaimStatus>;
+/// An answer.
+pub type AddressObject = Object<AddressSpec, NotUsed>;
+/// A pool of Cluster API, with or without a namespace.
+pub type PoolObject = Object<PoolSpec, PoolStatus>;
+/// A cluster.
+pub type ClusterObject = Object<ClusterSpec, NotUsed>;
+/// An IPPool of hereabouts. `config::Pool` reads it.
+pub type OwnPoolObject = DynamicObject;
+/// An IPAllocation: the fields of it that say who holds the address.
+pub type AllocationObject = Object<AllocationSpec, NotUsed>;
+
+/// What a claim asks for.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClaimSpec {
+    /// The cluster of the machine.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub cluster_name: String,
+    /// The pool.
+    pub pool_ref: PoolRef,
+}
+
+/// The name of a pool. A pool with a namespace is in that of the claim.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PoolRef {
+    /// The group of the pool's kind.
+    #[serde(rename = "apiGroup")]
+    pub api_group: String,
+    /// The pool's kind.
+    pub kind: String,
+    /// The pool's name.
+    pub name: String,
+}
+
+/// What a claim has got.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClaimStatus {
+    /// The answer.
+    pub address_ref: NameRef,
+    /// The conditions.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+/// The name of an object in the same namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NameRef {
+    /// The name. Empty if there is none.
+    pub name: String,
+}
+
+/// An answer to a claim.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AddressSpec {
+    /// The claim.
+    pub claim_ref: NameRef,
+    /// The pool.
+    pub pool_ref: PoolRef,
+    /// The address.
+    pub address: String,
+    /// The prefix length of the subnet.
+    pub prefix: u8,
+    /// The gateway. Empty if there is none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub gateway: String,
+}
+
+/// What a pool of Cluster API gives.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PoolSpec {
+    /// Addresses, subnets and `first-last`.
+    pub addresses: Vec<String>,
+    /// The prefix length of the subnet.
+    pub prefix: u8,
+    /// The gateway. Empty if there is none.
+    pub gateway: String,
+    /// Whether the first and the last address of the subnet are given, too.
+    #[serde(rename = "allocateReservedIPAddresses")]
+    pub allocate_reserved: bool,
+    /// What is not given, in the forms of `addresses`.
+    pub excluded_addresses: Vec<String>,
+    /// How long an address stays held after its claim was deleted.
+    #[serde(rename = "addressReuseGracePeriodSeconds")]
+    pub grace_seconds: u32,
+}
+
+/// A pool of Cluster API in numbers.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PoolStatus {
+    /// The numbers. Absent before the first write.
+    pub ip_addresses: Option<Numbers>,
+}
+
+/// A pool of Cluster API in numbers, none above the highest `int64`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Numbers {
+    /// The addresses that the pool can give.
+    pub total: i64,
+    /// Of them, those that no answer has. Negative if answers outside of the pool outnumber them.
+    pub free: i64,
+    /// The answers.
+    pub used: i64,
+    /// The answers whose address is no longer in the pool.
+    pub out_of_range: i64,
+}
+
+/// Who holds an address.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AllocationSpec {
+    /// The prefix length.
+    pub prefix: u8,
+    /// The gateway. Empty if there is none.
+    pub gateway: String,
+    /// The claim. Absent for an address that an attachment holds.
+    pub claim: Option<ObjectRef>,
+    /// The pool of the claim.
+    pub pool: Option<ObjectRef>,
+}
+
+/// An object of the API.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ObjectRef {
+    /// The group of its kind.
+    pub api_group: String,
+    /// Its kind.
+    pub kind: String,
+    /// Its namespace. Empty for an object without one.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+}
+
+/// Whether a cluster may be changed.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClusterSpec {
+    /// Asks every controller to leave the cluster alone.
+    pub paused: bool,
+}
+
+/// Returns the resource of a kind, with the plural that all of these kinds have.
+#[must_use]
+pub fn resource(group: &str, version: &str, kind: &str) -> ApiResource {
+    let plural = match kind {
+        ADDRESS => "ipaddresses".to_owned(),
+        _ => format!("{}s", kind.to_ascii_lowercase()),
+    };
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), &plural)
+}

@@ -1,0 +1,513 @@
+//! What the controller knows of the cluster, as it was last told: by the watches, and by the
+//! answers to its own writes.
+//!
+//! It may be behind the API server. So nothing here decides who holds an address: a write does,
+//! which the API server refuses if the address has a holder or the object has changed.
+
+mod gone;
+mod held;
+mod objects;
+
+use gone::Gone;
+pub use held::ClaimHolder;
+pub use held::{Held, Holder, Holding};
+pub use objects::{Answer, Claim, Cluster, Name, PoolState, Version};
+
+use super::overview::PoolNumbers;
+use super::pool::{PoolId, PoolKind, Supply};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
+use std::rc::Rc;
+
+/// A piece of work: something changed, and one look decides what to do.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Work {
+    /// Answer or release a claim.
+    Claim(Name),
+    /// Write the numbers and finalizers of a pool.
+    Pool(Rc<PoolId>),
+    /// Find out whether an IPAllocation of a claim still has its claim. By the object's name.
+    Allocation(Rc<str>),
+    /// Give an answer that hereabouts did not write its IPAllocation.
+    Adoption(Name),
+}
+
+/// The kinds of objects that are watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// IPAddressClaims.
+    Claims,
+    /// IPAddresses.
+    Answers,
+    /// The pools of one kind.
+    Pools(PoolKind),
+    /// Clusters.
+    Clusters,
+    /// IPAllocations.
+    Allocations,
+}
+
+/// Everything that is known.
+#[derive(Debug, Default)]
+pub struct State {
+    claims: HashMap<Name, Claim>,
+    answers: HashMap<Name, Answer>,
+    pools: BTreeMap<Rc<PoolId>, PoolState>,
+    clusters: HashMap<Name, Cluster>,
+    /// What is held, by scope and address.
+    pub held: Held,
+    claims_of: HashMap<Rc<PoolId>, BTreeSet<Name>>,
+    answers_of: HashMap<Rc<PoolId>, BTreeSet<(IpAddr, Name)>>,
+    ids: HashSet<Rc<PoolId>>,
+    /// The claims that wait for their pool, by pool.
+    waiting: HashMap<Rc<PoolId>, BTreeSet<Name>>,
+    /// What must have been read before anything is decided.
+    needed: BTreeSet<Kind>,
+    /// What has been read once.
+    read: BTreeSet<Kind>,
+    /// What is being read from the beginning. Revisions may have gone back, if the API server was
+    /// restored from a backup.
+    listing: BTreeSet<Kind>,
+    /// Objects that are gone. The answer to a write may come after the watch told of the end.
+    gone: Gone,
+    /// Whether a claim's status has conditions as other objects have them. Before Cluster API's
+    /// v1beta2, it had another shape.
+    pub has_conditions: bool,
+    /// The answers whose address somebody else holds, and who.
+    pub conflicts: BTreeMap<Name, String>,
+    /// Whether another controller answers the same claims, and how that was seen.
+    pub rival: Option<String>,
+}
+
+impl Work {
+    /// Returns the kind of object that the work is about.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Claim(_) => "IPAddressClaim",
+            Self::Pool(_) => "pool",
+            Self::Allocation(_) => "IPAllocation",
+            Self::Adoption(_) => "IPAddress",
+        }
+    }
+}
+
+impl State {
+    /// Returns a state that knows nothing and needs to know these kinds.
+    #[must_use]
+    pub fn new(needed: BTreeSet<Kind>, has_conditions: bool) -> Self {
+        Self { needed, has_conditions, ..Self::default() }
+    }
+
+    /// Returns a claim.
+    #[must_use]
+    pub fn claim(&self, name: &Name) -> Option<&Claim> {
+        self.claims.get(name)
+    }
+
+    /// Returns the answer to a claim.
+    #[must_use]
+    pub fn answer(&self, name: &Name) -> Option<&Answer> {
+        self.answers.get(name)
+    }
+
+    /// Returns a pool.
+    #[must_use]
+    pub fn pool(&self, id: &PoolId) -> Option<&PoolState> {
+        self.pools.get(id)
+    }
+
+    /// Returns a pool, to note something about it.
+    pub fn pool_mut(&mut self, id: &PoolId) -> Option<&mut PoolState> {
+        self.pools.get_mut(id)
+    }
+
+    /// Returns the pools in the order of kind, namespace and name.
+    pub fn pools(&self) -> impl Iterator<Item = (&Rc<PoolId>, &PoolState)> {
+        self.pools.iter()
+    }
+
+    /// Returns a cluster.
+    #[must_use]
+    pub fn cluster(&self, name: &Name) -> Option<&Cluster> {
+        self.clusters.get(name)
+    }
+
+    /// Returns the names of all answers.
+    pub fn answer_names(&self) -> impl Iterator<Item = &Name> {
+        self.answers.keys()
+    }
+
+    /// Returns the one copy of a pool's name: thousands of claims share it.
+    pub fn id(&mut self, id: PoolId) -> Rc<PoolId> {
+        if let Some(known) = self.ids.get(&id) {
+            return Rc::clone(known);
+        }
+        let id = Rc::new(id);
+        self.ids.insert(Rc::clone(&id));
+        id
+    }
+
+    /// Returns the addresses of a pool's answers, each with the name of its answer.
+    pub fn answers_of(&self, pool: &PoolId) -> impl Iterator<Item = &(IpAddr, Name)> {
+        self.answers_of.get(pool).into_iter().flatten()
+    }
+
+    /// Returns the number of answers of a pool.
+    #[must_use]
+    pub fn answer_count(&self, pool: &PoolId) -> usize {
+        self.answers_of.get(pool).map_or(0, BTreeSet::len)
+    }
+
+    /// Returns whether an answer of a pool has this address.
+    #[must_use]
+    pub fn is_answered(&self, pool: &PoolId, address: IpAddr) -> bool {
+        self.answers_of.get(pool).is_some_and(|answers| {
+            let from = (address, Name::default());
+            answers.range(from..).next().is_some_and(|(found, _)| *found == address)
+        })
+    }
+
+    /// Notes that a claim waits for its pool.
+    pub fn wait(&mut self, pool: &Rc<PoolId>, claim: &Name) {
+        self.waiting.entry(Rc::clone(pool)).or_default().insert(claim.clone());
+    }
+
+    /// Notes that a claim no longer waits.
+    pub fn stop_waiting(&mut self, pool: &PoolId, claim: &Name) {
+        if let Some(names) = self.waiting.get_mut(pool) {
+            names.remove(claim);
+            if names.is_empty() {
+                self.waiting.remove(pool);
+            }
+        }
+    }
+
+    /// Returns the number of claims that wait for a pool.
+    #[must_use]
+    pub fn waiting(&self, pool: &PoolId) -> usize {
+        self.waiting.get(pool).map_or(0, BTreeSet::len)
+    }
+
+    /// Returns as many of the claims that wait for a pool as may now get an address.
+    #[must_use]
+    pub fn next_in_line(&self, pool: &PoolId, most: usize) -> Vec<Work> {
+        let names = self.waiting.get(pool).into_iter().flatten();
+        names.take(most).cloned().map(Work::Claim).collect()
+    }
+
+    /// Notes that everything must be read again before anything is decided.
+    pub fn read_again(&mut self) {
+        self.read.clear();
+    }
+
+    /// Notes that all objects of a kind will now be read from the beginning.
+    pub fn begin(&mut self, kind: Kind) {
+        self.listing.insert(kind);
+        self.gone = Gone::default();
+    }
+
+    fn is_old(&self, kind: Kind, found: &Version, known: &Version) -> bool {
+        !self.listing.contains(&kind) && !objects::is_newer(found, known)
+    }
+
+    /// Notes that all objects of a kind have been read, and forgets those that were not among them.
+    pub fn finish(&mut self, kind: Kind, seen: &HashSet<Name>) -> Vec<Work> {
+        self.read.insert(kind);
+        self.listing.remove(&kind);
+        let gone: Vec<Name> = match kind {
+            Kind::Claims => {
+                self.claims.keys().filter(|name| !seen.contains(*name)).cloned().collect()
+            }
+            Kind::Answers => {
+                self.answers.keys().filter(|name| !seen.contains(*name)).cloned().collect()
+            }
+            Kind::Clusters => {
+                self.clusters.keys().filter(|name| !seen.contains(*name)).cloned().collect()
+            }
+            Kind::Allocations => self.held.names().filter(|name| !seen.contains(name)).collect(),
+            Kind::Pools(of) => {
+                let known =
+                    self.pools.keys().filter(|id| id.kind == of).map(|id| Name::of_pool(id));
+                known.filter(|name| !seen.contains(name)).collect()
+            }
+        };
+        gone.iter().flat_map(|name| self.forget(kind, name)).collect()
+    }
+
+    /// Notes that the API server does not know a kind, so that it has no such object.
+    pub fn not_served(&mut self, kind: Kind) -> Vec<Work> {
+        self.read.insert(kind);
+        Vec::new()
+    }
+
+    /// Forgets an object that is gone, unless another one of its name is known by now. Returns what
+    /// to look at.
+    pub fn remove(&mut self, kind: Kind, name: &Name, uid: &str) -> Vec<Work> {
+        let known = match kind {
+            Kind::Claims => self.claims.get(name).map(|known| &known.version),
+            Kind::Answers => self.answers.get(name).map(|known| &known.version),
+            Kind::Pools(of) => self.pools.get(&id_of(of, name)).map(|known| &known.version),
+            Kind::Allocations => self.held.named(&name.name).map(|known| &known.version),
+            // Clusters are known by their name alone.
+            Kind::Clusters => return self.forget(kind, name),
+        };
+        match known {
+            Some(known) if *known.uid == *uid => self.forget(kind, name),
+            _ => {
+                self.gone.insert(uid.into());
+                Vec::new()
+            }
+        }
+    }
+
+    fn forget(&mut self, kind: Kind, name: &Name) -> Vec<Work> {
+        match kind {
+            Kind::Claims => self.remove_claim(name),
+            Kind::Answers => self.remove_answer(name),
+            Kind::Pools(of) => {
+                let id = id_of(of, name);
+                self.pools.remove(&id);
+                self.work_of_pool(&id)
+            }
+            Kind::Clusters => {
+                self.clusters.remove(name);
+                self.work_of_cluster(name)
+            }
+            Kind::Allocations => {
+                let freed = self.held.remove(&name.name);
+                freed.map_or_else(Vec::new, |scope| self.work_of_scope(&scope))
+            }
+        }
+    }
+
+    /// Notes a claim. Returns what to look at.
+    pub fn apply_claim(&mut self, name: Name, claim: Claim) -> Vec<Work> {
+        if self.gone.contains(&claim.version.uid) {
+            return Vec::new();
+        }
+        if let Some(known) = self.claims.get(&name) {
+            if self.is_old(Kind::Claims, &claim.version, &known.version) {
+                return Vec::new();
+            }
+            if known.pool != claim.pool
+                && let Some(pool) = known.pool.clone()
+            {
+                self.forget_claim_of(&pool, &name);
+            }
+        }
+        if let Some(pool) = &claim.pool {
+            self.claims_of.entry(Rc::clone(pool)).or_default().insert(name.clone());
+        }
+        self.claims.insert(name.clone(), claim);
+        vec![Work::Claim(name)]
+    }
+
+    fn forget_claim_of(&mut self, pool: &PoolId, name: &Name) {
+        self.stop_waiting(pool, name);
+        if let Some(names) = self.claims_of.get_mut(pool) {
+            names.remove(name);
+            if names.is_empty() {
+                self.claims_of.remove(pool);
+            }
+        }
+    }
+
+    fn remove_claim(&mut self, name: &Name) -> Vec<Work> {
+        let Some(claim) = self.claims.remove(name) else {
+            return Vec::new();
+        };
+        self.gone.insert(Rc::clone(&claim.version.uid));
+        let mut work: Vec<Work> =
+            self.held.of_claim(&claim.version.uid).map(Work::Allocation).collect();
+        if let Some(pool) = &claim.pool {
+            self.forget_claim_of(pool, name);
+            work.push(Work::Pool(Rc::clone(pool)));
+        }
+        work
+    }
+
+    /// Notes an answer. Returns what to look at.
+    pub fn apply_answer(&mut self, name: Name, answer: Answer) -> Vec<Work> {
+        let known = self.answers.get(&name);
+        if self.gone.contains(&answer.version.uid)
+            || known
+                .is_some_and(|known| self.is_old(Kind::Answers, &answer.version, &known.version))
+        {
+            return Vec::new();
+        }
+        let mut work = self.take_answer(&name);
+        if let (Some(pool), Some(address)) = (&answer.pool, answer.address) {
+            self.answers_of.entry(Rc::clone(pool)).or_default().insert((address, name.clone()));
+            work.push(Work::Pool(Rc::clone(pool)));
+        }
+        // Two controllers may each have got an address for this claim. The answer has one of them.
+        if let Some(uid) = &answer.claim_uid {
+            work.extend(self.held.of_claim(uid).map(Work::Allocation));
+        }
+        self.answers.insert(name.clone(), answer);
+        work.extend([Work::Claim(name.clone()), Work::Adoption(name)]);
+        work
+    }
+
+    fn remove_answer(&mut self, name: &Name) -> Vec<Work> {
+        if let Some(answer) = self.answers.get(name) {
+            self.gone.insert(Rc::clone(&answer.version.uid));
+        }
+        self.take_answer(name)
+    }
+
+    fn take_answer(&mut self, name: &Name) -> Vec<Work> {
+        let Some(answer) = self.answers.remove(name) else {
+            return Vec::new();
+        };
+        self.conflicts.remove(name);
+        let mut work = vec![Work::Claim(name.clone())];
+        let holders = [Some(&answer.version.uid), answer.claim_uid.as_ref()];
+        for uid in holders.into_iter().flatten() {
+            work.extend(self.held.of_claim(uid).map(Work::Allocation));
+        }
+        if let (Some(pool), Some(address)) = (&answer.pool, answer.address) {
+            if let Some(answers) = self.answers_of.get_mut(pool) {
+                answers.remove(&(address, name.clone()));
+                if answers.is_empty() {
+                    self.answers_of.remove(pool);
+                }
+            }
+            work.push(Work::Pool(Rc::clone(pool)));
+            work.extend(self.next_in_line(pool, 1));
+        }
+        work
+    }
+
+    /// Notes a pool. Returns what to look at.
+    pub fn apply_pool(&mut self, id: PoolId, pool: PoolState) -> Vec<Work> {
+        let id = self.id(id);
+        let known = self.pools.get(&id);
+        if known
+            .is_some_and(|known| self.is_old(Kind::Pools(id.kind), &pool.version, &known.version))
+        {
+            return Vec::new();
+        }
+        let only_numbers = known.is_some_and(|known| known.is_same_but_for_numbers(&pool));
+        let is_new = known.is_none();
+        let written_at = known.and_then(|known| known.written_at);
+        let empty_since = known.and_then(|known| known.empty_since);
+        self.pools.insert(Rc::clone(&id), PoolState { written_at, empty_since, ..pool });
+        if is_new {
+            let mut work = self.work_of_pool(&id);
+            work.extend(self.answers_of(&id).map(|(_, name)| Work::Adoption(name.clone())));
+            return work;
+        }
+        if only_numbers { Vec::new() } else { self.work_of_pool(&id) }
+    }
+
+    /// Returns what may change with a pool: the pool, and its claims that are not answered or end.
+    fn work_of_pool(&mut self, id: &PoolId) -> Vec<Work> {
+        let mut work = vec![Work::Pool(self.id(id.clone()))];
+        let names = self.claims_of.get(id).into_iter().flatten();
+        let open = names.filter(|name| self.claims.get(*name).is_some_and(Claim::is_open));
+        work.extend(open.cloned().map(Work::Claim));
+        work
+    }
+
+    /// Notes a cluster. Returns what to look at.
+    pub fn apply_cluster(&mut self, name: &Name, cluster: Cluster) -> Vec<Work> {
+        let before = self.clusters.insert(name.clone(), cluster);
+        if before.is_some_and(|before| before == cluster) {
+            return Vec::new();
+        }
+        self.work_of_cluster(name)
+    }
+
+    fn work_of_cluster(&self, cluster: &Name) -> Vec<Work> {
+        let of = |claim: &Claim| claim.cluster.as_ref() == Some(cluster) && claim.is_open();
+        let names = self.claims.iter().filter(|(_, claim)| of(claim)).map(|(name, _)| name);
+        names.cloned().map(Work::Claim).collect()
+    }
+
+    /// Notes that an address is held. Returns what to look at.
+    pub fn apply_allocation(&mut self, name: &str, holding: Holding) -> Vec<Work> {
+        let is_of_claim = matches!(holding.holder, Holder::Claim(_));
+        let is_anew = self.listing.contains(&Kind::Allocations);
+        match self.held.insert(name, holding, is_anew) {
+            true if is_of_claim => vec![Work::Allocation(name.into())],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Returns the claims that may now get an address, and the pools whose numbers change, because
+    /// an address of a scope was freed.
+    fn work_of_scope(&self, scope: &str) -> Vec<Work> {
+        let of_scope = self.pools.iter().filter(|(_, pool)| *pool.scope_label == *scope);
+        let work = of_scope.flat_map(|(id, _)| {
+            let mut work = self.next_in_line(id, 1);
+            work.push(Work::Pool(Rc::clone(id)));
+            work
+        });
+        work.collect()
+    }
+
+    /// Returns all work that there is, for a look at everything.
+    #[must_use]
+    pub fn everything(&self) -> Vec<Work> {
+        let claims = self.claims.keys().cloned().map(Work::Claim);
+        let pools = self.pools.keys().cloned().map(Work::Pool);
+        let allocations = self.held.names_of_claims().map(Work::Allocation);
+        let adoptions = self.answers.keys().cloned().map(Work::Adoption);
+        pools.chain(adoptions).chain(allocations).chain(claims).collect()
+    }
+}
+
+impl State {
+    /// Returns whether everything has been read once.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        self.needed.is_subset(&self.read)
+    }
+
+    /// Returns the pools in numbers.
+    #[must_use]
+    pub fn pool_numbers(&self) -> Vec<PoolNumbers> {
+        self.pools.iter().map(|(id, pool)| self.numbers(id, pool)).collect()
+    }
+
+    /// Counts what is held in the addresses of a pool, by whomever.
+    fn numbers(&self, id: &Rc<PoolId>, pool: &PoolState) -> PoolNumbers {
+        let parts = pool.supply.as_ref().map(|supply| supply.parts.as_slice()).unwrap_or_default();
+        let ranges = parts.iter().flat_map(|part| part.addresses.ranges());
+        let held = ranges.flat_map(|range| {
+            self.held.between(&pool.scope_label, range.first_address(), range.last_address())
+        });
+        let held = held.count() as u128;
+        let total = pool.supply.as_ref().map(Supply::total).unwrap_or_default();
+        let outside = |(address, _): &&(IpAddr, Name)| {
+            pool.supply.as_ref().is_ok_and(|supply| supply.part(*address).is_none())
+        };
+        let claims = self.claims_of.get(id).into_iter().flatten();
+        let waiting = claims
+            .filter(|name| self.claims.get(*name).is_some_and(|claim| claim.answered_by.is_none()));
+        let trouble = match &pool.supply {
+            Err(mistake) => Some(mistake.clone()),
+            Ok(_) if pool.is_ending => Some("it is being deleted".to_owned()),
+            Ok(_) if pool.is_paused => Some("it is paused".to_owned()),
+            Ok(_) => self.rival.clone().filter(|_| id.kind != PoolKind::Own),
+        };
+        PoolNumbers {
+            kind: id.kind.name(),
+            namespace: id.namespace.clone(),
+            name: id.name.clone(),
+            scope: pool.scope.to_string(),
+            total,
+            held,
+            free: total.saturating_sub(held),
+            out_of_range: self.answers_of(id).filter(outside).count() as u128,
+            waiting: waiting.count() as u64,
+            trouble,
+        }
+    }
+}
+
+fn id_of(kind: PoolKind, name: &Name) -> PoolId {
+    PoolId { kind, namespace: name.namespace.to_string(), name: name.name.to_string() }
+}

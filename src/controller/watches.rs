@@ -1,0 +1,276 @@
+//! Reads what the API server has into the state: a list, and then every change.
+
+use super::pool::{PoolId, PoolKind, Supply};
+use super::shapes::{
+    AddressObject, AllocationObject, CORE, ClaimObject, ClusterObject, OwnPoolObject, PAUSED,
+    PoolObject, SCOPE, SCOPE_IN_USE, resource,
+};
+use super::state::{
+    Answer, Claim, ClaimHolder, Cluster, Holder, Holding, Kind, Name, PoolState, State, Version,
+    Work,
+};
+use super::work::Controller;
+use crate::config::Pool;
+use crate::ipam::Scope;
+use crate::json::Json;
+use crate::store::kube::objects::{ip_allocation as allocation, names};
+use futures::{StreamExt, TryStreamExt};
+use k8s::api::{Api, ApiResource};
+use k8s::runtime::WatchStreamExt;
+use k8s::runtime::watcher::{self, Event, watcher};
+use k8s::{Resource, ResourceExt};
+use std::collections::{BTreeSet, HashSet};
+use std::fmt::Debug;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How often the revision of the API server is compared with the one before.
+const LOOK_BACK: Duration = Duration::from_secs(10);
+/// How often everything is read from the beginning. If the API server was set back and has since
+/// caught up, a watch goes on without a word, and has missed something.
+const READ_AGAIN: Duration = Duration::from_secs(1800);
+/// How many objects one answer to a list has at most.
+const PAGE: u32 = 500;
+
+/// All kinds that are watched.
+#[must_use]
+pub fn kinds() -> BTreeSet<Kind> {
+    let pools = PoolKind::ALL.into_iter().map(Kind::Pools);
+    pools.chain([Kind::Claims, Kind::Answers, Kind::Clusters, Kind::Allocations]).collect()
+}
+
+/// Watches everything, without end.
+pub async fn run(controller: Rc<Controller>, clusters: String) {
+    let requests = &controller.requests;
+    let own = resource(PoolKind::Own.group(), PoolKind::Own.version(), PoolKind::Own.name());
+    let allocations = resource(allocation::GROUP, allocation::VERSION, allocation::KIND);
+    let clusters = resource(CORE, &clusters, "Cluster");
+    let of = |kind: PoolKind| resource(kind.group(), kind.version(), kind.name());
+    futures::join!(
+        read_again(&controller),
+        one(
+            &controller,
+            Kind::Pools(PoolKind::InCluster),
+            requests.all::<PoolObject>(&of(PoolKind::InCluster)),
+            in_cluster
+        ),
+        one(
+            &controller,
+            Kind::Pools(PoolKind::GlobalInCluster),
+            requests.all::<PoolObject>(&of(PoolKind::GlobalInCluster)),
+            global
+        ),
+        one(&controller, Kind::Pools(PoolKind::Own), requests.all::<OwnPoolObject>(&own), own_pool),
+        one(&controller, Kind::Clusters, requests.all::<ClusterObject>(&clusters), cluster),
+        one(&controller, Kind::Allocations, requests.all::<AllocationObject>(&allocations), held),
+        one(&controller, Kind::Answers, requests.all_answers(), answer),
+        one(&controller, Kind::Claims, requests.all_claims(), claim),
+    );
+}
+
+/// Watches one kind, without end.
+async fn one<K>(
+    controller: &Controller,
+    kind: Kind,
+    api: Api<K>,
+    apply: fn(&mut State, &K) -> Vec<Work>,
+) where
+    K: Resource<DynamicType = ApiResource>
+        + Clone
+        + Debug
+        + serde::de::DeserializeOwned
+        + Send
+        + 'static,
+{
+    let config = watcher::Config::default().page_size(PAGE);
+    let start = || watcher(api.clone(), config.clone()).default_backoff().boxed();
+    let mut events = start();
+    let mut seen = HashSet::new();
+    let mut again = controller.again.subscribe();
+    loop {
+        let event = tokio::select! {
+            event = events.try_next() => event,
+            _ = again.changed() => {
+                events = start();
+                continue;
+            }
+        };
+        if let Ok(Some(Event::Apply(object) | Event::InitApply(object))) = &event {
+            controller.saw(object.meta());
+        }
+        let work = match event {
+            Ok(Some(Event::Init)) => {
+                seen.clear();
+                controller.state.borrow_mut().begin(kind);
+                continue;
+            }
+            Ok(Some(Event::InitApply(object))) => {
+                seen.insert(Name::of(object.meta()));
+                apply(&mut controller.state.borrow_mut(), &object)
+            }
+            Ok(Some(Event::InitDone)) => {
+                let seen = std::mem::take(&mut seen);
+                controller.state.borrow_mut().finish(kind, &seen)
+            }
+            Ok(Some(Event::Apply(object))) => apply(&mut controller.state.borrow_mut(), &object),
+            Ok(Some(Event::Delete(object))) => {
+                let uid = object.meta().uid.clone().unwrap_or_default();
+                controller.state.borrow_mut().remove(kind, &Name::of(object.meta()), &uid)
+            }
+            Ok(None) => return,
+            Err(error) => {
+                controller.watch_failed(kind, &error);
+                if is_not_served(&error) {
+                    // Nothing of this kind can exist. What is known of it is kept: a server that
+                    // starts says the same for a moment.
+                    controller.state.borrow_mut().not_served(kind)
+                } else {
+                    Vec::new()
+                }
+            }
+        };
+        controller.add(work);
+    }
+}
+
+/// Reads everything from the beginning from time to time, and at once if the API server was set
+/// back: restored from a backup. A watch does not tell that. It starts from a later state than the
+/// server has, and stays silent until the server has reached it.
+async fn read_again(controller: &Controller) {
+    let mut since = Instant::now();
+    loop {
+        tokio::time::sleep(LOOK_BACK).await;
+        // Without any answer, there is nothing to compare.
+        let Ok(now) = controller.requests.revision().await else { continue };
+        let is_set_back = now < controller.highest.replace(now);
+        if is_set_back {
+            tracing::error!("the API server was set back: everything is read again");
+        }
+        if is_set_back || READ_AGAIN < since.elapsed() {
+            since = Instant::now();
+            // An old claim beside new answers would be answered again.
+            controller.state.borrow_mut().read_again();
+            controller.again.send_replace(());
+        }
+    }
+}
+
+fn is_not_served(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(k8s::Error::Api(status)) if status.code == 404)
+}
+
+/// Notes a claim as the API server has it.
+pub fn claim(state: &mut State, object: &ClaimObject) -> Vec<Work> {
+    let name = Name::of(&object.metadata);
+    let pool = PoolId::named(&object.spec.pool_ref, &name.namespace).map(|id| state.id(id));
+    state.apply_claim(name, Claim::of(object, pool))
+}
+
+/// Notes an answer as the API server has it.
+pub fn answer(state: &mut State, object: &AddressObject) -> Vec<Work> {
+    let name = Name::of(&object.metadata);
+    let pool = PoolId::named(&object.spec.pool_ref, &name.namespace).map(|id| state.id(id));
+    let answer = Answer::of(object, pool);
+    state.apply_answer(name, answer)
+}
+
+fn cluster(state: &mut State, object: &ClusterObject) -> Vec<Work> {
+    state.apply_cluster(&Name::of(&object.metadata), Cluster::of(object))
+}
+
+fn held(state: &mut State, object: &AllocationObject) -> Vec<Work> {
+    let name = object.metadata.name.clone().unwrap_or_default();
+    let version = Version::of(&object.metadata);
+    let holder = match &object.spec.claim {
+        None => Holder::Attachment,
+        Some(claim) => {
+            let pool = object.spec.pool.as_ref().and_then(|pool| {
+                let reference = super::shapes::PoolRef {
+                    api_group: pool.api_group.clone(),
+                    kind: pool.kind.clone(),
+                    name: pool.name.clone(),
+                };
+                PoolId::named(&reference, &pool.namespace)
+            });
+            Holder::Claim(Box::new(ClaimHolder {
+                kind: claim.kind.clone(),
+                uid: claim.uid.as_str().into(),
+                name: Name {
+                    namespace: claim.namespace.as_str().into(),
+                    name: claim.name.as_str().into(),
+                },
+                pool: pool.map(|id| state.id(id)),
+                prefix: object.spec.prefix,
+                gateway: crate::addr::parse_address(&object.spec.gateway).ok(),
+            }))
+        }
+    };
+    state.apply_allocation(&name, Holding { version, holder })
+}
+
+fn in_cluster(state: &mut State, object: &PoolObject) -> Vec<Work> {
+    pool(state, PoolKind::InCluster, object)
+}
+
+fn global(state: &mut State, object: &PoolObject) -> Vec<Work> {
+    pool(state, PoolKind::GlobalInCluster, object)
+}
+
+/// Notes a pool of Cluster API as the API server has it.
+pub fn pool(state: &mut State, kind: PoolKind, object: &PoolObject) -> Vec<Work> {
+    let name = Name::of(&object.metadata);
+    let id = PoolId { kind, namespace: name.namespace.to_string(), name: name.name.to_string() };
+    let annotated = |key: &str| {
+        let text = object.annotations().get(key)?;
+        // No pool gets the scope of another pool.
+        Scope::parse(text).ok().filter(|_| !text.starts_with("capi:"))
+    };
+    let scope = annotated(SCOPE_IN_USE).unwrap_or_else(|| id.own_scope());
+    let wished = annotated(SCOPE).unwrap_or_else(|| id.own_scope());
+    let pool = PoolState {
+        version: Version::of(&object.metadata),
+        supply: Supply::of_cluster_api(&object.spec),
+        namespaces: Vec::new(),
+        scope_label: names::of_scope_in_name(&scope).as_str().into(),
+        wished: (wished != scope).then_some(wished),
+        scope,
+        is_paused: object.annotations().contains_key(PAUSED),
+        is_ending: object.metadata.deletion_timestamp.is_some(),
+        finalizers: object.metadata.finalizers.clone().unwrap_or_default(),
+        written: object.status.as_ref().and_then(|status| status.ip_addresses),
+        written_at: None,
+        empty_since: None,
+    };
+    state.apply_pool(id, pool)
+}
+
+fn own_pool(state: &mut State, object: &OwnPoolObject) -> Vec<Work> {
+    let name = object.metadata.name.clone().unwrap_or_default();
+    let id = PoolId { kind: PoolKind::Own, namespace: String::new(), name };
+    let metadata = object.metadata.clone();
+    let document = serde_json::to_vec(object)
+        .map_err(|error| error.to_string())
+        .and_then(|bytes| Json::parse(&bytes).map_err(|error| error.to_string()));
+    let parsed = document.and_then(|document| {
+        Pool::parse(&document, "").map_err(|mistakes| {
+            mistakes.first().first().map(ToString::to_string).unwrap_or_default()
+        })
+    });
+    let scope = parsed.as_ref().map(|pool| pool.scope.clone()).unwrap_or_default();
+    let pool = PoolState {
+        version: Version::of(&metadata),
+        namespaces: parsed.as_ref().map(|pool| pool.namespaces.clone()).unwrap_or_default(),
+        supply: parsed.as_ref().map(Supply::of_own).map_err(Clone::clone),
+        scope_label: names::of_scope_in_name(&scope).as_str().into(),
+        scope,
+        wished: None,
+        is_paused: metadata.annotations.as_ref().is_some_and(|map| map.contains_key(PAUSED)),
+        is_ending: metadata.deletion_timestamp.is_some(),
+        finalizers: metadata.finalizers.unwrap_or_default(),
+        written: None,
+        written_at: None,
+        empty_since: None,
+    };
+    state.apply_pool(id, pool)
+}

@@ -1,0 +1,225 @@
+//! The queue of work, and who does it when.
+//!
+//! Each piece of work is done by one task at a time. If something changes meanwhile, it is looked
+//! at again afterwards. Work that fails is repeated after a while that grows.
+
+use super::metrics::Metrics;
+use super::overview::{Observed, PoolNumbers};
+use super::requests::{Failure, Requests};
+use super::state::{Kind, State, Work};
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+/// How many pieces of work are done at the same time.
+const AT_ONCE: usize = 48;
+/// The pause after the first failure, and the longest one.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How often everything is looked at, even if nothing seems to have changed.
+const REVIEW: Duration = Duration::from_secs(300);
+
+/// When a piece of work must be looked at again, if nothing changes.
+pub type Again = Option<Duration>;
+
+/// Everything that the tasks share.
+pub struct Controller {
+    /// The requests.
+    pub requests: Requests,
+    /// What is known of the cluster.
+    pub state: Rc<RefCell<State>>,
+    metrics: Rc<Metrics>,
+    leading: watch::Receiver<bool>,
+    pending: RefCell<Pending>,
+    running: RefCell<HashMap<Work, bool>>,
+    failures: RefCell<HashMap<Work, u32>>,
+    changed: Notify,
+    /// The highest revision of the API server that was seen.
+    pub highest: Cell<u64>,
+    /// Tells the watches to read everything from the beginning.
+    pub again: watch::Sender<()>,
+    /// Whether the answers of others have been adopted since this replica leads.
+    pub has_begun: Cell<bool>,
+}
+
+#[derive(Default)]
+struct Pending {
+    order: VecDeque<Work>,
+    known: HashSet<Work>,
+}
+
+impl Controller {
+    /// Returns a controller that knows nothing yet.
+    #[must_use]
+    pub fn new(
+        requests: Requests,
+        state: Rc<RefCell<State>>,
+        metrics: Rc<Metrics>,
+        leading: watch::Receiver<bool>,
+    ) -> Self {
+        Self {
+            requests,
+            state,
+            metrics,
+            leading,
+            pending: RefCell::default(),
+            running: RefCell::default(),
+            failures: RefCell::default(),
+            changed: Notify::new(),
+            highest: Cell::new(0),
+            again: watch::Sender::new(()),
+            has_begun: Cell::new(false),
+        }
+    }
+
+    /// Adds work. What is in the queue already stays where it is.
+    pub fn add(&self, work: impl IntoIterator<Item = Work>) {
+        let mut pending = self.pending.borrow_mut();
+        for work in work {
+            if pending.known.insert(work.clone()) {
+                pending.order.push_back(work);
+            }
+        }
+        self.changed.notify_one();
+    }
+
+    /// Notes the revision of an object that a watch told of.
+    pub fn saw(&self, metadata: &k8s::api::ObjectMeta) {
+        let revision = metadata.resource_version.as_deref().and_then(|text| text.parse().ok());
+        self.highest.set(self.highest.get().max(revision.unwrap_or_default()));
+    }
+
+    /// Says that a watch failed. It goes on by itself.
+    #[allow(clippy::unused_self, reason = "the metrics will count it")]
+    pub fn watch_failed(&self, kind: Kind, error: &k8s::runtime::watcher::Error) {
+        let mut text = error.to_string();
+        // What follows is the same in the form of a debugger.
+        if let Some(at) = text.find(" (Status {") {
+            text.truncate(at);
+        }
+        tracing::warn!("cannot watch {kind:?}: {text}");
+    }
+
+    /// Does the work, without end, while this replica leads.
+    pub async fn run(self: Rc<Self>) {
+        let mut leading = self.leading.clone();
+        let mut review = tokio::time::interval(REVIEW);
+        loop {
+            if !*leading.borrow_and_update() {
+                self.has_begun.set(false);
+                if leading.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            if self.state.borrow().is_synced() {
+                if !self.has_begun.get() && !self.begin().await {
+                    tokio::time::sleep(FIRST_PAUSE).await;
+                    continue;
+                }
+                self.start_all();
+            }
+            tokio::select! {
+                () = self.changed.notified() => {}
+                _ = leading.changed() => {}
+                _ = review.tick() => self.add(self.state.borrow().everything()),
+            }
+        }
+    }
+
+    /// Reads the answers as they are now, so that none of them is given again.
+    async fn begin(&self) -> bool {
+        match self.read_answers().await {
+            Ok(()) => {
+                self.has_begun.set(true);
+                self.add(self.state.borrow().everything());
+                true
+            }
+            Err(failure) => {
+                tracing::warn!("cannot begin: {failure}");
+                false
+            }
+        }
+    }
+
+    fn start_all(self: &Rc<Self>) {
+        let mut later = Vec::new();
+        while self.running.borrow().len() < AT_ONCE {
+            let next = self.pending.borrow_mut().order.pop_front();
+            let Some(work) = next else { break };
+            if let Some(again) = self.running.borrow_mut().get_mut(&work) {
+                *again = true;
+                self.pending.borrow_mut().known.remove(&work);
+                continue;
+            }
+            self.pending.borrow_mut().known.remove(&work);
+            self.running.borrow_mut().insert(work.clone(), false);
+            later.push(tokio::task::spawn_local(Rc::clone(self).do_one(work)));
+        }
+    }
+
+    async fn do_one(self: Rc<Self>, work: Work) {
+        let begun = Instant::now();
+        let outcome = match &work {
+            Work::Claim(name) => self.see_to_claim(name).await,
+            Work::Pool(id) => self.see_to_pool(id).await,
+            Work::Allocation(name) => self.see_to_allocation(name).await,
+            Work::Adoption(name) => self.adopt(name).await,
+        };
+        let counted = match &outcome {
+            Ok(None) => "done",
+            Ok(Some(_)) => "waiting",
+            Err(_) => "failed",
+        };
+        self.metrics.reconcile(work.kind(), counted, begun.elapsed());
+        let is_changed = self.running.borrow_mut().remove(&work).unwrap_or_default();
+        match outcome {
+            Ok(again) => {
+                self.failures.borrow_mut().remove(&work);
+                if is_changed {
+                    self.add([work]);
+                } else if let Some(pause) = again {
+                    self.add_after(work, pause);
+                }
+            }
+            Err(failure) => {
+                let pause = self.pause_after_failure(&work);
+                tracing::warn!("{work:?}: {failure}");
+                self.add_after(work, pause);
+            }
+        }
+        self.changed.notify_one();
+    }
+
+    fn pause_after_failure(&self, work: &Work) -> Duration {
+        let mut failures = self.failures.borrow_mut();
+        let count = failures.entry(work.clone()).or_default();
+        let pause = FIRST_PAUSE.saturating_mul(1 << (*count).min(16)).min(LONGEST_PAUSE);
+        *count += 1;
+        pause
+    }
+
+    fn add_after(self: &Rc<Self>, work: Work, pause: Duration) {
+        let this = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep_until(Instant::now() + pause).await;
+            this.add([work]);
+        });
+    }
+}
+
+impl Observed for Controller {
+    fn is_synced(&self) -> bool {
+        self.state.borrow().is_synced()
+    }
+
+    fn pools(&self) -> Vec<PoolNumbers> {
+        self.state.borrow().pool_numbers()
+    }
+}
+
+/// How a piece of work ended.
+pub type Outcome = Result<Again, Failure>;

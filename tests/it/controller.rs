@@ -1,0 +1,22 @@
+//! The controller as a process, with a real API server. The stage `controller` of `scripts/test`
+//! runs these tests.
+
+use crate::support::cluster::Cluster;
+
+/// What it serves over HTTP, and its limits.
+mod http;
+/// Several replicas and their lease.
+mod replicas;
+/// The rights of deploy/controller.
+mod rights;
+/// How it starts, and how it refuses to.
+mod start;
+
+fn cluster() -> Option<&'static Cluster> {
+    Cluster::shared().map_err(|reason| skipped!("{reason}")).ok()
+}
+
+/// Creates a namespace, in which a test has a lease of its own.
+fn namespace(cluster: &Cluster, name: &str) {
+    cluster.apply(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}"));
+}

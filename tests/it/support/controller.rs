@@ -1,0 +1,142 @@
+//! The controller as a process, with its log in a file, and its HTTP server.
+
+use super::sandbox::Sandbox;
+use hereabouts::retry::{Deadline, until};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// The executable under test.
+pub(crate) const CONTROLLER: &str = env!("CARGO_BIN_EXE_hereabouts-controller");
+
+/// Returns a command of the controller without an environment.
+pub(crate) fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(CONTROLLER);
+    command.args(args).env_clear().stdin(Stdio::null()).stdout(Stdio::null());
+    command
+}
+
+/// Returns after this time.
+pub(crate) fn pause(time: Duration) {
+    let _ = until(&Deadline::after(time), || Ok::<Option<()>, ()>(None));
+}
+
+/// A running controller. It is killed when this value is dropped.
+pub(crate) struct Replica {
+    child: Child,
+    log: PathBuf,
+    pub(crate) address: SocketAddr,
+}
+
+/// An answer over HTTP.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Replica {
+    /// Starts a controller on a free port, and returns when it listens.
+    pub(crate) fn start(sandbox: &Sandbox, kubeconfig: &Path, args: &[&str]) -> Self {
+        let kubeconfig = kubeconfig.to_str().unwrap();
+        let first = ["--kubeconfig", kubeconfig, "--listen", "127.0.0.1:0"];
+        Self::spawn(sandbox, command(&[&first, args].concat()))
+    }
+
+    /// Starts this command of a controller that chooses its own port.
+    pub(crate) fn spawn(sandbox: &Sandbox, mut command: Command) -> Self {
+        let number = std::fs::read_dir(&sandbox.root).unwrap().count();
+        let log = sandbox.path(&format!("controller-{number}.log"));
+        let child = command.stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
+        let mut replica = Self { child, log, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
+        let address = replica.wait(20, "its port", |replica| {
+            let log = replica.log();
+            let rest = log.split_once(" listens on ")?.1;
+            rest.split_once('\n')?.0.trim().parse().ok()
+        });
+        replica.address = address;
+        replica
+    }
+
+    /// Returns its log.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Calls `look` until it returns a value. Fails the test after these seconds.
+    pub(crate) fn wait<T>(
+        &mut self,
+        seconds: u64,
+        what: &str,
+        mut look: impl FnMut(&mut Self) -> Option<T>,
+    ) -> T {
+        let deadline = Deadline::after(Duration::from_secs(seconds));
+        until(&deadline, || Ok::<_, ()>(look(self)))
+            .unwrap()
+            .unwrap_or_else(|| panic!("no {what} in {seconds} s: {}", self.log()))
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+    }
+
+    /// Returns the exit status of a process that ends within these seconds; `None` means a signal.
+    pub(crate) fn ended(&mut self, seconds: u64) -> Option<i32> {
+        self.wait(seconds, "end", |replica| replica.child.try_wait().unwrap()).code()
+    }
+
+    pub(crate) fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Sends bytes and returns what is answered until the connection ends.
+    pub(crate) fn send(&self, bytes: &[u8]) -> std::io::Result<String> {
+        let patience = Duration::from_secs(30);
+        let mut stream = TcpStream::connect_timeout(&self.address, patience)?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.write_all(bytes)?;
+        let mut answer = Vec::new();
+        // A server that closes a connection with unread bytes resets it.
+        let read = stream.read_to_end(&mut answer);
+        if answer.is_empty() {
+            read?;
+        }
+        Ok(String::from_utf8(answer).unwrap())
+    }
+
+    /// Makes a request.
+    pub(crate) fn request(&self, method: &str, path: &str) -> std::io::Result<Page> {
+        let answer =
+            self.send(format!("{method} {path} HTTP/1.1\r\nHost: c\r\n\r\n").as_bytes())?;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        let status = head.split(' ').nth(1).and_then(|word| word.parse().ok()).unwrap_or(0);
+        Ok(Page { status, head: head.to_lowercase(), body: body.to_owned() })
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Page {
+        self.request("GET", path).unwrap_or_else(|error| panic!("{path}: {error}: {}", self.log()))
+    }
+
+    /// Returns the value of a metric with these labels, as it is written: `name{label="value"}`.
+    pub(crate) fn metric(&self, name: &str) -> Option<f64> {
+        let text = self.request("GET", "/metrics").ok()?.body;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+        Some(line.parse().unwrap())
+    }
+
+    pub(crate) fn leads(&self) -> bool {
+        self.metric("hereabouts_controller_is_leader") == Some(1.0)
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
