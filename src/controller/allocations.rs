@@ -1,13 +1,14 @@
 //! Adopts answers that others wrote, and frees IPAllocations whose claim is gone.
 
-use super::claims::{allocation_name, now, object_of};
+use super::pool::PoolId;
 use super::requests::Failure;
 use super::shapes::{ADDRESS, CLAIM, IPAM};
-use super::state::{Answer, ClaimHolder, Holder, Holding, Name, State, Work};
-use super::work::{Controller, Outcome};
+use super::state::{Answer, ClaimHolder, Holder, Holding, Name, PoolState, State, Work};
+use super::work::{Controller, Outcome, now};
 use crate::ipam::{ClaimAllocation, ObjectRef, Source};
 use crate::store::kube::objects::claim_object::ClaimObject;
 use crate::store::kube::objects::names;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -29,13 +30,9 @@ impl Controller {
                 self.state.borrow_mut().conflicts.remove(name);
                 Ok(None)
             }
-            Some(Holder::Asked(_) | Holder::Unknown(_)) => Ok(Some(SOON)),
-            Some(Holder::Claim(other)) => {
-                self.conflict(name, &object, &format!("{} {}", other.kind, other.name));
-                Ok(None)
-            }
-            Some(Holder::Attachment) => {
-                self.conflict(name, &object, "a pod");
+            Some(other) => {
+                let Some(other) = other.told() else { return Ok(Some(SOON)) };
+                self.conflict(name, &object, &other);
                 Ok(None)
             }
             None => match self.create_allocation(&object, holder).await? {
@@ -66,36 +63,16 @@ impl Controller {
         let pool = state.pool(&id)?;
         let address = answer.address?;
         let (kind, uid) = holder_of(&state, name, answer);
-        let held = ClaimAllocation {
-            scope: pool.scope.clone(),
-            address,
-            prefix: answer.prefix,
-            gateway: answer.gateway,
-            since: now(),
-            source: Source::Dynamic,
-            claim: ObjectRef {
-                api_group: IPAM.to_owned(),
-                kind: kind.to_owned(),
-                namespace: Some(name.namespace.to_string()),
-                name: name.name.to_string(),
-                uid: uid.to_string(),
-            },
-            pool: object_of(&id, &pool.version.uid),
-            version: None,
-        };
-        debug_assert_eq!(
-            allocation_name(&held.scope, address),
-            ClaimObject::new(&held).metadata.name
-        );
         let holder = ClaimHolder {
             kind: kind.to_owned(),
             uid,
             name: name.clone(),
-            pool: Some(id),
+            pool: Some(Rc::clone(&id)),
             prefix: answer.prefix,
             gateway: answer.gateway,
         };
-        Some((ClaimObject::new(&held), holder))
+        let object = allocation(&holder, &id, pool, address, Source::Dynamic);
+        Some((object, holder))
     }
 
     /// Frees the IPAllocation of a claim that is gone, or that has another address.
@@ -140,6 +117,39 @@ impl Controller {
             Err(failure) => Err(failure),
         }
     }
+}
+
+/// Returns the IPAllocation with which a holder gets an address of a pool.
+pub(super) fn allocation(
+    holder: &ClaimHolder,
+    id: &PoolId,
+    pool: &PoolState,
+    address: IpAddr,
+    source: Source,
+) -> ClaimObject {
+    ClaimObject::new(&ClaimAllocation {
+        scope: pool.scope.clone(),
+        address,
+        prefix: holder.prefix,
+        gateway: holder.gateway,
+        since: now(),
+        source,
+        claim: ObjectRef {
+            api_group: IPAM.to_owned(),
+            kind: holder.kind.clone(),
+            namespace: Some(holder.name.namespace.to_string()),
+            name: holder.name.name.to_string(),
+            uid: holder.uid.to_string(),
+        },
+        pool: ObjectRef {
+            api_group: id.kind.group().to_owned(),
+            kind: id.kind.name().to_owned(),
+            namespace: Some(id.namespace.clone()).filter(|text| !text.is_empty()),
+            name: id.name.clone(),
+            uid: pool.version.uid.to_string(),
+        },
+        version: None,
+    })
 }
 
 /// Returns for whom the address of an answer is held: its claim, or the answer itself if nobody

@@ -1,12 +1,11 @@
 //! What a claim's status says: the name of its answer, or why there is none.
 
-use super::claims::now;
 use super::conditions;
 use super::decide::Reason;
 use super::requests::Failure;
 use super::state::{Claim, Name};
 use super::watches;
-use super::work::{Controller, Outcome};
+use super::work::{Controller, Outcome, now};
 use serde_json::json;
 use std::time::Duration;
 

@@ -1,16 +1,16 @@
 //! Answers claims, and releases them: does what [`decide`] says, one write after the other.
 
+use super::allocations::allocation;
 use super::decide::{self, Candidate, Step};
 use super::pool::PoolId;
 use super::requests::Failure;
 use super::shapes::{
-    ADDRESS, AddressObject, AddressSpec, CLAIM, CLUSTER_NAME, IPAM, NameRef, PROTECT_ADDRESS,
-    PoolRef, RELEASE_ADDRESS,
+    ADDRESS, AddressObject, AddressSpec, CLAIM, CLUSTER_NAME, NameRef, PROTECT_ADDRESS, PoolRef,
+    RELEASE_ADDRESS,
 };
 use super::state::{Claim, ClaimHolder, Holder, Holding, Kind, Name, Version, Work};
 use super::watches;
-use super::work::{Controller, Outcome};
-use crate::ipam::{ClaimAllocation, ObjectRef, Scope};
+use super::work::{Controller, Outcome, now};
 use crate::store::kube::objects::claim_object::ClaimObject;
 use crate::store::kube::objects::names;
 use k8s::api::ObjectMeta;
@@ -18,7 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::json;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// The most writes of one look at a claim: more than any claim needs.
@@ -26,12 +26,6 @@ const MOST_STEPS: usize = 64;
 /// How long it is believed that an address is held, if the API server says so and the watch does
 /// not yet.
 const UNTOLD: Duration = Duration::from_secs(10);
-
-/// Returns the time of the day.
-#[allow(clippy::disallowed_methods, reason = "no test of the controller sets the time")]
-pub(super) fn now() -> SystemTime {
-    SystemTime::now()
-}
 
 impl Controller {
     /// Brings a claim as far as it can go now.
@@ -116,7 +110,7 @@ impl Controller {
         let Some(address) = decide::promise(&state, name, Instant::now()) else { return };
         let scope = claim.pool.as_ref().and_then(|id| Some(state.pool(id)?.scope.clone()));
         if let Some(scope) = scope {
-            let version = Version { uid: "".into(), revision: "".into() };
+            let version = Version::none();
             let holder = Holder::Asked(Rc::clone(&claim.version.uid));
             state.held.insert(&names::object(&scope, address), Holding { version, holder }, true);
         }
@@ -154,19 +148,24 @@ impl Controller {
 
     /// Creates the IPAllocation. From then on, the claim holds the address.
     async fn hold(&self, name: &Name, claim: &Claim, candidate: &Candidate) -> Result<(), Failure> {
-        let Some((held, pool)) = self.allocation(name, claim, candidate) else {
-            return Ok(());
-        };
-        let object = ClaimObject::new(&held);
+        let Some(id) = claim.pool.clone() else { return Ok(()) };
         let holder = ClaimHolder {
             kind: CLAIM.to_owned(),
             uid: Rc::clone(&claim.version.uid),
             name: name.clone(),
-            pool: Some(pool),
+            pool: Some(Rc::clone(&id)),
             prefix: candidate.prefix,
             gateway: candidate.gateway,
         };
-        self.create_allocation(&object, holder).await.map(|_| ())
+        let object = self
+            .state
+            .borrow()
+            .pool(&id)
+            .map(|pool| allocation(&holder, &id, pool, candidate.address, candidate.source));
+        match object {
+            Some(object) => self.create_allocation(&object, holder).await.map(|_| ()),
+            None => Ok(()),
+        }
     }
 
     /// Creates an IPAllocation. Returns whether that was new: otherwise somebody holds the address.
@@ -175,12 +174,11 @@ impl Controller {
         object: &ClaimObject,
         holder: ClaimHolder,
     ) -> Result<bool, Failure> {
-        let none = || Version { uid: "".into(), revision: "".into() };
         let note = |holder: Holder, version: Version| {
             let mut state = self.state.borrow_mut();
             state.held.insert(&object.metadata.name, Holding { version, holder }, true);
         };
-        note(Holder::Asked(Rc::clone(&holder.uid)), none());
+        note(Holder::Asked(Rc::clone(&holder.uid)), Version::none());
         let unknown = Holder::Unknown(Instant::now() + UNTOLD);
         match self.requests.hold(object).await {
             Ok(version) => {
@@ -190,43 +188,14 @@ impl Controller {
                 Ok(true)
             }
             Err(Failure::Exists) => {
-                note(unknown, none());
+                note(unknown, Version::none());
                 Ok(false)
             }
             Err(failure) => {
-                note(unknown, none());
+                note(unknown, Version::none());
                 Err(failure)
             }
         }
-    }
-
-    fn allocation(
-        &self,
-        name: &Name,
-        claim: &Claim,
-        candidate: &Candidate,
-    ) -> Option<(ClaimAllocation, Rc<PoolId>)> {
-        let state = self.state.borrow();
-        let id = claim.pool.clone()?;
-        let pool = state.pool(&id)?;
-        let held = ClaimAllocation {
-            scope: pool.scope.clone(),
-            address: candidate.address,
-            prefix: candidate.prefix,
-            gateway: candidate.gateway,
-            since: now(),
-            source: candidate.source,
-            claim: ObjectRef {
-                api_group: IPAM.to_owned(),
-                kind: CLAIM.to_owned(),
-                namespace: Some(name.namespace.to_string()),
-                name: name.name.to_string(),
-                uid: claim.version.uid.to_string(),
-            },
-            pool: object_of(&id, &pool.version.uid),
-            version: None,
-        };
-        Some((held, id))
     }
 
     async fn answer(
@@ -245,7 +214,10 @@ impl Controller {
         };
         let label = claim.cluster_label.clone();
         let object = AddressObject {
-            types: None,
+            types: Some(k8s::api::TypeMeta {
+                api_version: self.requests.answers.api_version.clone(),
+                kind: ADDRESS.to_owned(),
+            }),
             metadata: ObjectMeta {
                 name: Some(name.name.to_string()),
                 namespace: Some(name.namespace.to_string()),
@@ -266,13 +238,6 @@ impl Controller {
                 gateway: gateway.map(|gateway| gateway.to_string()).unwrap_or_default(),
             },
             status: None,
-        };
-        let object = AddressObject {
-            types: Some(k8s::api::TypeMeta {
-                api_version: self.requests.answers.api_version.clone(),
-                kind: ADDRESS.to_owned(),
-            }),
-            ..object
         };
         match self.requests.answer(&name.namespace, &object).await {
             Ok(object) => {
@@ -431,12 +396,10 @@ impl Controller {
     /// Reads all answers as they are now.
     pub(super) async fn read_answers(&self) -> Result<(), Failure> {
         let api = self.requests.all_answers();
-        let mut seen = std::collections::HashSet::new();
         let mut from = None;
         loop {
             let page = self.requests.page(&api, from.as_deref()).await?;
             for object in page.items {
-                seen.insert(Name::of(&object.metadata));
                 self.apply(|state| watches::answer(state, &object));
             }
             from = page.metadata.continue_.filter(|token| !token.is_empty());
@@ -451,20 +414,4 @@ impl Controller {
         let work = change(&mut self.state.borrow_mut());
         self.add(work);
     }
-}
-
-/// Returns the reference to a pool.
-pub(super) fn object_of(id: &PoolId, uid: &str) -> ObjectRef {
-    ObjectRef {
-        api_group: id.kind.group().to_owned(),
-        kind: id.kind.name().to_owned(),
-        namespace: Some(id.namespace.clone()).filter(|text| !text.is_empty()),
-        name: id.name.clone(),
-        uid: uid.to_owned(),
-    }
-}
-
-/// Returns the name of the IPAllocation of an address.
-pub(super) fn allocation_name(scope: &Scope, address: IpAddr) -> String {
-    names::object(scope, address)
 }

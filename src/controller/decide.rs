@@ -87,9 +87,6 @@ pub fn claim(state: &State, name: &Name, now: SystemTime, instant: Instant) -> S
     let Some(id) = &claim.pool else {
         return Step::Rest;
     };
-    if state.rival.is_some() && id.kind != super::pool::PoolKind::Own {
-        return Step::Rest;
-    }
     if let Some(cluster) = &claim.cluster {
         match state.cluster(cluster) {
             Some(cluster) if cluster.is_paused => return Step::Rest,
@@ -214,11 +211,11 @@ fn publish(state: &State, name: &Name, answer: &Answer) -> Step {
         return explain("AllocationFailed", message);
     };
     let held = state.held.get(&pool.scope_label, address).map(|holding| &holding.holder);
-    let other = match held {
-        Some(Holder::Claim(holder)) if holder.name == *name => return Step::Publish,
-        Some(Holder::Claim(holder)) => format!("{} {}", holder.kind, holder.name),
-        Some(Holder::Attachment) => "a pod".to_owned(),
-        Some(Holder::Asked(_) | Holder::Unknown(_)) | None => return Step::Later(SOON),
+    if matches!(held, Some(Holder::Claim(holder)) if holder.name == *name) {
+        return Step::Publish;
+    }
+    let Some(other) = held.and_then(Holder::told) else {
+        return Step::Later(SOON);
     };
     let message = format!(
         "{ADDRESS} {name} has {address}, which is held by {other}; delete the {ADDRESS}, and this claim gets another address"
@@ -307,8 +304,7 @@ fn holder(
 ) -> Option<String> {
     let held = state.held.get(&pool.scope_label, address);
     match held.map(|holding| &holding.holder) {
-        Some(Holder::Claim(holder)) => Some(format!("{} {}", holder.kind, holder.name)),
-        Some(Holder::Attachment) => Some("a pod".to_owned()),
+        Some(holder @ (Holder::Claim(_) | Holder::Attachment)) => holder.told(),
         Some(Holder::Asked(_)) => Some("another claim".to_owned()),
         Some(Holder::Unknown(until)) if instant < *until => Some("another holder".to_owned()),
         Some(Holder::Unknown(_)) | None => state

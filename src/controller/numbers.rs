@@ -26,7 +26,7 @@ impl Controller {
         let Some(pool) = self.state.borrow().pool(id).cloned() else {
             return Ok(None);
         };
-        if pool.is_paused || self.state.borrow().rival.is_some() {
+        if pool.is_paused {
             return Ok(None);
         }
         let done = if pool.is_ending {

@@ -1,7 +1,5 @@
 //! What the controller sees at one moment, for metrics, status and the page.
 
-use std::net::IpAddr;
-
 /// What the controller sees.
 pub trait Observed {
     /// Returns whether everything has been read once.
@@ -33,13 +31,4 @@ pub struct PoolNumbers {
     pub waiting: u64,
     /// Why no claim is answered from the pool, if that is so.
     pub trouble: Option<String>,
-}
-
-/// An address that somebody holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeldAddress {
-    /// The address.
-    pub address: IpAddr,
-    /// Its holder, for people.
-    pub holder: String,
 }

@@ -6,6 +6,7 @@ use crate::addr::{
 };
 use crate::config::Pool;
 use crate::ipam::Scope;
+use crate::store::kube::objects::{ip_allocation, ip_pool};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ impl PoolKind {
     pub const fn group(self) -> &'static str {
         match self {
             Self::InCluster | Self::GlobalInCluster => super::shapes::IPAM,
-            Self::Own => "hereabouts.dev",
+            Self::Own => ip_allocation::GROUP,
         }
     }
 
@@ -38,7 +39,7 @@ impl PoolKind {
     pub const fn version(self) -> &'static str {
         match self {
             Self::InCluster | Self::GlobalInCluster => "v1alpha2",
-            Self::Own => "v1alpha1",
+            Self::Own => ip_allocation::VERSION,
         }
     }
 
@@ -48,7 +49,7 @@ impl PoolKind {
         match self {
             Self::InCluster => "inclusterippools",
             Self::GlobalInCluster => "globalinclusterippools",
-            Self::Own => "ippools",
+            Self::Own => ip_pool::PLURAL,
         }
     }
 
@@ -68,7 +69,7 @@ impl PoolKind {
         match self {
             Self::InCluster => "InClusterIPPool",
             Self::GlobalInCluster => "GlobalInClusterIPPool",
-            Self::Own => "IPPool",
+            Self::Own => ip_pool::KIND,
         }
     }
 }
@@ -101,13 +102,14 @@ impl PoolId {
     pub fn own_scope(&self) -> Scope {
         let Self { kind, namespace, name } = self;
         let text = match namespace.is_empty() {
-            true => format!("capi:{}/{name}", kind.name()),
-            false => format!("capi:{}/{namespace}/{name}", kind.name()),
+            true => format!("{}{}/{name}", Scope::OF_CLUSTER_API, kind.name()),
+            false => format!("{}{}/{namespace}/{name}", Scope::OF_CLUSTER_API, kind.name()),
         };
         // A name may have 253 characters, and so may a scope.
         Scope::parse(&text).unwrap_or_else(|_| {
             let hash = crate::digest::short(&[&text]);
-            Scope::parse(&format!("capi:{}/{hash}", kind.name())).unwrap_or_default()
+            Scope::parse(&format!("{}{}/{hash}", Scope::OF_CLUSTER_API, kind.name()))
+                .unwrap_or_default()
         })
     }
 }

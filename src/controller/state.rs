@@ -9,8 +9,7 @@ mod held;
 mod objects;
 
 use gone::Gone;
-pub use held::ClaimHolder;
-pub use held::{Held, Holder, Holding};
+pub use held::{ClaimHolder, Held, Holder, Holding};
 pub use objects::{Answer, Claim, Cluster, Name, PoolState, Version};
 
 use super::overview::PoolNumbers;
@@ -75,8 +74,6 @@ pub struct State {
     pub has_conditions: bool,
     /// The answers whose address somebody else holds, and who.
     pub conflicts: BTreeMap<Name, String>,
-    /// Whether another controller answers the same claims, and how that was seen.
-    pub rival: Option<String>,
 }
 
 impl Work {
@@ -122,20 +119,10 @@ impl State {
         self.pools.get_mut(id)
     }
 
-    /// Returns the pools in the order of kind, namespace and name.
-    pub fn pools(&self) -> impl Iterator<Item = (&Rc<PoolId>, &PoolState)> {
-        self.pools.iter()
-    }
-
     /// Returns a cluster.
     #[must_use]
     pub fn cluster(&self, name: &Name) -> Option<&Cluster> {
         self.clusters.get(name)
-    }
-
-    /// Returns the names of all answers.
-    pub fn answer_names(&self) -> impl Iterator<Item = &Name> {
-        self.answers.keys()
     }
 
     /// Returns the one copy of a pool's name: thousands of claims share it.
@@ -183,12 +170,6 @@ impl State {
         }
     }
 
-    /// Returns the number of claims that wait for a pool.
-    #[must_use]
-    pub fn waiting(&self, pool: &PoolId) -> usize {
-        self.waiting.get(pool).map_or(0, BTreeSet::len)
-    }
-
     /// Returns as many of the claims that wait for a pool as may now get an address.
     #[must_use]
     pub fn next_in_line(&self, pool: &PoolId, most: usize) -> Vec<Work> {
@@ -216,15 +197,9 @@ impl State {
         self.read.insert(kind);
         self.listing.remove(&kind);
         let gone: Vec<Name> = match kind {
-            Kind::Claims => {
-                self.claims.keys().filter(|name| !seen.contains(*name)).cloned().collect()
-            }
-            Kind::Answers => {
-                self.answers.keys().filter(|name| !seen.contains(*name)).cloned().collect()
-            }
-            Kind::Clusters => {
-                self.clusters.keys().filter(|name| !seen.contains(*name)).cloned().collect()
-            }
+            Kind::Claims => missing(&self.claims, seen),
+            Kind::Answers => missing(&self.answers, seen),
+            Kind::Clusters => missing(&self.clusters, seen),
             Kind::Allocations => self.held.names().filter(|name| !seen.contains(name)).collect(),
             Kind::Pools(of) => {
                 let known =
@@ -491,7 +466,7 @@ impl State {
             Err(mistake) => Some(mistake.clone()),
             Ok(_) if pool.is_ending => Some("it is being deleted".to_owned()),
             Ok(_) if pool.is_paused => Some("it is paused".to_owned()),
-            Ok(_) => self.rival.clone().filter(|_| id.kind != PoolKind::Own),
+            Ok(_) => None,
         };
         PoolNumbers {
             kind: id.kind.name(),
@@ -506,6 +481,11 @@ impl State {
             trouble,
         }
     }
+}
+
+/// Returns the names that are known and were not seen.
+fn missing<T>(known: &HashMap<Name, T>, seen: &HashSet<Name>) -> Vec<Name> {
+    known.keys().filter(|name| !seen.contains(*name)).cloned().collect()
 }
 
 fn id_of(kind: PoolKind, name: &Name) -> PoolId {

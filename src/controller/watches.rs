@@ -120,7 +120,7 @@ async fn one<K>(
             }
             Ok(None) => return,
             Err(error) => {
-                controller.watch_failed(kind, &error);
+                say_that_it_failed(kind, &error);
                 if is_not_served(&error) {
                     // Nothing of this kind can exist. What is known of it is kept: a server that
                     // starts says the same for a moment.
@@ -154,6 +154,16 @@ async fn read_again(controller: &Controller) {
             controller.again.send_replace(());
         }
     }
+}
+
+/// Says that a watch failed. It goes on by itself.
+fn say_that_it_failed(kind: Kind, error: &watcher::Error) {
+    let mut text = error.to_string();
+    // What follows is the same in the form of a debugger.
+    if let Some(at) = text.find(" (Status {") {
+        text.truncate(at);
+    }
+    tracing::warn!("cannot watch {kind:?}: {text}");
 }
 
 fn is_not_served(error: &watcher::Error) -> bool {
@@ -224,7 +234,7 @@ pub fn pool(state: &mut State, kind: PoolKind, object: &PoolObject) -> Vec<Work>
     let annotated = |key: &str| {
         let text = object.annotations().get(key)?;
         // No pool gets the scope of another pool.
-        Scope::parse(text).ok().filter(|_| !text.starts_with("capi:"))
+        Scope::parse(text).ok().filter(|_| !text.starts_with(Scope::OF_CLUSTER_API))
     };
     let scope = annotated(SCOPE_IN_USE).unwrap_or_else(|| id.own_scope());
     let wished = annotated(SCOPE).unwrap_or_else(|| id.own_scope());

@@ -6,11 +6,11 @@
 use super::metrics::Metrics;
 use super::overview::{Observed, PoolNumbers};
 use super::requests::{Failure, Requests};
-use super::state::{Kind, State, Work};
+use super::state::{State, Work};
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -92,17 +92,6 @@ impl Controller {
         self.highest.set(self.highest.get().max(revision.unwrap_or_default()));
     }
 
-    /// Says that a watch failed. It goes on by itself.
-    #[allow(clippy::unused_self, reason = "the metrics will count it")]
-    pub fn watch_failed(&self, kind: Kind, error: &k8s::runtime::watcher::Error) {
-        let mut text = error.to_string();
-        // What follows is the same in the form of a debugger.
-        if let Some(at) = text.find(" (Status {") {
-            text.truncate(at);
-        }
-        tracing::warn!("cannot watch {kind:?}: {text}");
-    }
-
     /// Does the work, without end, while this replica leads.
     pub async fn run(self: Rc<Self>) {
         let mut leading = self.leading.clone();
@@ -146,7 +135,6 @@ impl Controller {
     }
 
     fn start_all(self: &Rc<Self>) {
-        let mut later = Vec::new();
         while self.running.borrow().len() < AT_ONCE {
             let next = self.pending.borrow_mut().order.pop_front();
             let Some(work) = next else { break };
@@ -157,7 +145,7 @@ impl Controller {
             }
             self.pending.borrow_mut().known.remove(&work);
             self.running.borrow_mut().insert(work.clone(), false);
-            later.push(tokio::task::spawn_local(Rc::clone(self).do_one(work)));
+            tokio::task::spawn_local(Rc::clone(self).do_one(work));
         }
     }
 
@@ -219,6 +207,12 @@ impl Observed for Controller {
     fn pools(&self) -> Vec<PoolNumbers> {
         self.state.borrow().pool_numbers()
     }
+}
+
+/// Returns the time of the day.
+#[allow(clippy::disallowed_methods, reason = "no test of the controller sets the time")]
+pub(super) fn now() -> SystemTime {
+    SystemTime::now()
 }
 
 /// How a piece of work ended.

@@ -73,6 +73,11 @@ fn shared() -> Option<Machines<'static>> {
     Some(Machines::of(cluster))
 }
 
+/// Returns a cluster that a test may break, without a controller.
+fn own() -> Option<Cluster> {
+    own_cluster().map_err(|reason| skipped!("{reason}")).ok()
+}
+
 fn own_cluster() -> Result<Cluster, String> {
     let tools = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/tools");
     let built = Command::new(tools).arg("capi").output().map_err(|error| error.to_string())?;

@@ -22,6 +22,18 @@ pub enum Holder {
     Unknown(Instant),
 }
 
+impl Holder {
+    /// Returns the holder for people, if a watch has told of it.
+    #[must_use]
+    pub fn told(&self) -> Option<String> {
+        match self {
+            Self::Claim(holder) => Some(format!("{} {}", holder.kind, holder.name)),
+            Self::Attachment => Some("a pod".to_owned()),
+            Self::Asked(_) | Self::Unknown(_) => None,
+        }
+    }
+}
+
 /// The claim that holds an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimHolder {

@@ -63,6 +63,12 @@ pub struct Version {
 }
 
 impl Version {
+    /// Returns the version of an object that the API server has not created yet.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { uid: "".into(), revision: "".into() }
+    }
+
     /// Returns the version in an object's metadata.
     #[must_use]
     pub fn of(metadata: &ObjectMeta) -> Self {
@@ -197,9 +203,7 @@ impl Answer {
             is_ending: object.metadata.deletion_timestamp.is_some(),
         }
     }
-}
 
-impl Answer {
     /// Returns whether it has the finalizer that keeps it while its claim lives.
     #[must_use]
     pub fn is_protected(&self) -> bool {

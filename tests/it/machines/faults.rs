@@ -1,6 +1,6 @@
 //! Controllers that are killed, two of them at once, and an API server that restarts.
 
-use super::{Controller, Machines, own_cluster};
+use super::{Controller, Machines, own};
 use crate::support::cluster::Server;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -11,10 +11,7 @@ const CLAIMS: usize = 120;
 /// No lease is held: both write at the same time.
 #[test]
 fn two_controllers_that_are_killed_give_no_address_twice_and_lose_none() {
-    let cluster = match own_cluster() {
-        Ok(cluster) => cluster,
-        Err(reason) => return skipped!("{reason}"),
-    };
+    let Some(cluster) = own() else { return };
     let machines = Machines::of(&cluster);
     machines.pool(&json!({"prefix": 24, "addresses": ["10.0.0.1-10.0.0.200"]}));
     let names: Vec<String> = (0..CLAIMS).map(|number| format!("m{number}")).collect();
@@ -67,10 +64,7 @@ fn check(machines: &Machines<'_>, expected: usize) {
 
 #[test]
 fn an_api_server_that_restarts_loses_nothing() {
-    let cluster = match own_cluster() {
-        Ok(cluster) => cluster,
-        Err(reason) => return skipped!("{reason}"),
-    };
+    let Some(cluster) = own() else { return };
     let machines = Machines::of(&cluster);
     machines.pool(&json!({"prefix": 24, "addresses": ["10.0.0.1-10.0.0.200"]}));
     let _controller = Controller::start(&cluster);
@@ -88,10 +82,7 @@ fn an_api_server_that_restarts_loses_nothing() {
 /// forgotten, and must not confuse what is left.
 #[test]
 fn an_etcd_that_is_set_back_leaves_one_address_a_claim() {
-    let cluster = match own_cluster() {
-        Ok(cluster) => cluster,
-        Err(reason) => return skipped!("{reason}"),
-    };
+    let Some(cluster) = own() else { return };
     let machines = Machines::of(&cluster);
     machines.pool(&json!({"prefix": 24, "addresses": ["10.0.0.1-10.0.0.200"]}));
     let _controller = Controller::start(&cluster);
