@@ -204,6 +204,10 @@ impl Map {
                     false => is_of_same_pod,
                 }
         };
+        // A call without a pod takes an address over only if it can be no other.
+        let may_be_taken = |slot: &Slot, record: &Record| {
+            (!pod.is_empty() || slot.candidates.len() == 1) && may_be_taken(record)
+        };
         if let Err(code) = self.claim(to_claim, of.scope, &new, &may_be_taken, &mut made) {
             made.iter().for_each(|(key, _)| drop(self.held.remove(key)));
             return right_if(
@@ -279,14 +283,18 @@ impl Map {
         slots: Vec<Slot>,
         scope: &str,
         new: &dyn Fn(&Slot) -> Record,
-        may_be_taken: &dyn Fn(&Record) -> bool,
+        may_be_taken: &dyn Fn(&Slot, &Record) -> bool,
         made: &mut Vec<((String, IpAddr), Slot)>,
     ) -> Result<(), u64> {
         for slot in slots {
             let holder = |address: &IpAddr| self.held.get(&(scope.to_owned(), *address));
             let mut candidates = slot.candidates.iter();
             let free = candidates.clone().find(|address| holder(address).is_none());
-            let left = || candidates.find(|address| holder(address).is_some_and(may_be_taken));
+            let left = || {
+                candidates.find(|address| {
+                    holder(address).is_some_and(|record| may_be_taken(&slot, record))
+                })
+            };
             let Some(free) = free.or_else(left) else {
                 return Err(if slot.requested { 101 } else { 100 });
             };
