@@ -37,6 +37,7 @@ impl Controller {
             }
             None => match self.create_allocation(&object, holder).await? {
                 true => {
+                    self.metrics.adopted();
                     tracing::info!("adopted {ADDRESS} {name} with {}", object.spec.address);
                     self.add([Work::Claim(name.clone())]);
                     Ok(None)

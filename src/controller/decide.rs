@@ -4,7 +4,7 @@
 //! claim's status. After each of them, the next decision is made from the state that it left, so
 //! that a controller that starts in the middle goes on there.
 
-use super::pool::{Part, PoolId};
+use super::pool::{Part, PoolId, PoolKind};
 use super::shapes::{ADDRESS, RELEASE_ADDRESS};
 use super::state::{Answer, Claim, ClaimHolder, Holder, Name, PoolState, State};
 use crate::addr::{address, number, parse_address};
@@ -84,9 +84,13 @@ pub fn claim(state: &State, name: &Name, now: SystemTime, instant: Instant) -> S
     let Some(claim) = state.claim(name) else {
         return Step::Rest;
     };
-    let Some(id) = &claim.pool else {
+    let kind = claim.pool.as_ref().map(|id| id.kind);
+    if !kind
+        .or(claim.prefix_pool.as_ref().map(|_| PoolKind::InCluster))
+        .is_some_and(|kind| state.serves(kind))
+    {
         return Step::Rest;
-    };
+    }
     if let Some(cluster) = &claim.cluster {
         match state.cluster(cluster) {
             Some(cluster) if cluster.is_paused => return Step::Rest,
@@ -95,10 +99,13 @@ pub fn claim(state: &State, name: &Name, now: SystemTime, instant: Instant) -> S
             Some(_) | None => {}
         }
     }
-    let pool = state.pool(id);
     if claim.is_paused {
         return Step::Rest;
     }
+    let Some(id) = &claim.pool else {
+        return refuse(claim);
+    };
+    let pool = state.pool(id);
     match claim.deleted_at {
         Some(deleted) => release(state, name, claim, pool, now, deleted),
         None if !claim.finalizers.iter().any(|text| text == RELEASE_ADDRESS) => Step::Protect,
@@ -107,6 +114,19 @@ pub fn claim(state: &State, name: &Name, now: SystemTime, instant: Instant) -> S
             Some(pool) if pool.is_paused => Step::Rest,
             Some(pool) => give(state, name, claim, id, pool, instant),
         },
+    }
+}
+
+/// Says that a pool of prefixes is not served. Another controller may serve it and answer.
+fn refuse(claim: &Claim) -> Step {
+    match &claim.prefix_pool {
+        Some(pool) if claim.is_open() && claim.deleted_at.is_none() => explain(
+            "AllocationFailed",
+            format!(
+                "{pool}: hereabouts-controller gives single addresses, and no prefixes; use an InClusterIPPool, a GlobalInClusterIPPool or an IPPool"
+            ),
+        ),
+        _ => Step::Rest,
     }
 }
 

@@ -91,6 +91,8 @@ pub struct Metrics {
     waiting: Family<Pool, Gauge>,
     leader: Gauge,
     synced: Gauge,
+    adopted: Counter,
+    other_provider: Gauge,
 }
 
 impl Default for Metrics {
@@ -116,6 +118,8 @@ impl Metrics {
             waiting: Family::default(),
             leader: Gauge::default(),
             synced: Gauge::default(),
+            adopted: Counter::default(),
+            other_provider: Gauge::default(),
             registry: Registry::default(),
         };
         // The encoder adds a full stop to each help, and _total to each counter.
@@ -169,6 +173,16 @@ impl Metrics {
             "1 if the controller has read all objects once, else 0",
             m.synced.clone(),
         );
+        r.register(
+            "addresses_adopted",
+            "IPAddresses of others whose address the controller has put under an IPAllocation",
+            m.adopted.clone(),
+        );
+        r.register(
+            "other_provider",
+            "1 if the provider of Cluster API runs, too, so that claims of its pools wait, else 0",
+            m.other_provider.clone(),
+        );
         let build = Family::<Version, Gauge>::default();
         build.get_or_create(&Version { version: env!("CARGO_PKG_VERSION") }).set(1);
         r.register("build_info", "Always 1; the label is the version of the controller", build);
@@ -204,6 +218,16 @@ impl Metrics {
         self.reconciles.get_or_create(&labels(outcome)).inc();
         let labels = Kind { kind: kind.to_owned() };
         self.reconcile_durations.get_or_create(&labels).observe(duration.as_secs_f64());
+    }
+
+    /// Counts an answer of another writer whose address is now held for it.
+    pub fn adopted(&self) {
+        self.adopted.inc();
+    }
+
+    /// Notes whether the provider of Cluster API runs, too.
+    pub fn other_provider(&self, runs: bool) {
+        self.other_provider.set(runs.into());
     }
 
     /// Returns all metrics in Prometheus' text format. `leading` is whether this replica writes.

@@ -4,6 +4,7 @@
 //! One thread runs everything, so nothing here is locked. The tasks are:
 //! - `watches`: reads what the API server has into `state`, and tells what changed
 //! - `claims`: answers the claims whose pool, address or cluster has changed
+//! - `provider`: whether the provider of Cluster API runs, too. Then no claim of its pools is answered
 //! - `serve`: health, readiness and metrics over HTTP
 //! - `lease`: which of several replicas writes. This only saves work: every write is safe if
 //!   another replica does the same at the same time
@@ -22,6 +23,7 @@ pub mod numbers;
 mod options;
 pub mod overview;
 pub mod pool;
+pub mod provider;
 pub mod requests;
 pub mod serve;
 pub mod shapes;
@@ -81,6 +83,10 @@ async fn run(options: &Options) -> anyhow::Result<()> {
     let controller =
         Rc::new(work::Controller::new(requests, state, Rc::clone(&metrics), leading.clone()));
     spawn_local(watches::run(Rc::clone(&controller), clusters));
+    if !options.beside_provider {
+        controller.state.borrow_mut().provider = state::Provider::InDoubt;
+        spawn_local(Rc::clone(&controller).look_for_provider());
+    }
     let observed: Rc<dyn Observed> = Rc::clone(&controller) as Rc<dyn Observed>;
     spawn_local(controller.run());
     let served = serve::Served { metrics, observed, leading };

@@ -20,7 +20,7 @@ const EMPTY_FOR: Duration = Duration::from_secs(120);
 impl Controller {
     /// Brings finalizer, scope and numbers of a pool up to date.
     pub(super) async fn see_to_pool(&self, id: &Rc<PoolId>) -> Outcome {
-        if id.kind == PoolKind::Own {
+        if id.kind == PoolKind::Own || !self.state.borrow().serves(id.kind) {
             return Ok(None);
         }
         let Some(pool) = self.state.borrow().pool(id).cloned() else {

@@ -21,6 +21,10 @@ pub struct Options {
     /// The namespace of the lease
     #[arg(long, value_name = "NAMESPACE", default_value = "kube-system")]
     pub lease_namespace: String,
+    /// Answer claims of Cluster API's pools although its own provider runs, too. Only safe if that
+    /// provider watches other namespaces
+    #[arg(long)]
+    pub beside_provider: bool,
 }
 
 impl Options {

@@ -96,6 +96,16 @@ impl PoolId {
         Some(Self { kind, namespace: namespace.to_owned(), name: reference.name.clone() })
     }
 
+    /// Returns the text of a pool of prefixes that a claim names. These kinds of Cluster API's
+    /// provider (v1.1.0) give whole IPv6 prefixes.
+    #[must_use]
+    pub fn of_prefixes(reference: &super::shapes::PoolRef) -> Option<String> {
+        let kinds = ["InClusterPrefixPool", "GlobalInClusterPrefixPool"];
+        let is_one =
+            reference.api_group == super::shapes::IPAM && kinds.contains(&reference.kind.as_str());
+        is_one.then(|| format!("{} {}", reference.kind, reference.name))
+    }
+
     /// Returns the scope in which the addresses of a pool of Cluster API are unique, unless the
     /// pool says otherwise. Two pools with the same addresses are two networks there.
     #[must_use]

@@ -10,6 +10,7 @@ use k8s::api::{
 };
 use k8s::core::Status;
 use k8s::{Client, Error};
+use k8s_openapi::api::coordination::v1::Lease;
 use serde::Serialize;
 use serde_json::Value;
 use std::fmt::Debug;
@@ -187,6 +188,18 @@ impl Requests {
         let list = bounded("list", "ipallocations", self.allocations().list(&parameters)).await?;
         let text = list.metadata.resource_version.unwrap_or_default();
         text.parse().map_err(|error| unknown("read", "the revision", &error))
+    }
+
+    /// Returns the Leases of a name, of all namespaces.
+    ///
+    /// # Errors
+    /// Any failure.
+    pub async fn leases(&self, name: &str) -> Answered<Vec<Lease>> {
+        let api: Api<Lease> = Api::all(self.client.clone());
+        // Few have it. A limit keeps the answer small if somebody makes thousands.
+        let parameters =
+            k8s::api::ListParams::default().fields(&format!("metadata.name={name}")).limit(100);
+        Ok(bounded("list", "leases", api.list(&parameters)).await?.items)
     }
 
     /// Creates the IPAllocation of a claim. This is the moment at which the claim holds the address.

@@ -10,7 +10,7 @@ mod objects;
 
 use gone::Gone;
 pub use held::{ClaimHolder, Held, Holder, Holding};
-pub use objects::{Answer, Claim, Cluster, Name, PoolState, Version};
+pub use objects::{Answer, Claim, Cluster, Name, PoolState, Provider, Version};
 
 use super::overview::PoolNumbers;
 use super::pool::{PoolId, PoolKind, Supply};
@@ -74,6 +74,8 @@ pub struct State {
     pub has_conditions: bool,
     /// The answers whose address somebody else holds, and who.
     pub conflicts: BTreeMap<Name, String>,
+    /// Whether the provider of Cluster API answers claims, too.
+    pub provider: Provider,
 }
 
 impl Work {
@@ -123,6 +125,13 @@ impl State {
     #[must_use]
     pub fn cluster(&self, name: &Name) -> Option<&Cluster> {
         self.clusters.get(name)
+    }
+
+    /// Returns whether the pools of a kind are served here. Those of Cluster API are not, while its
+    /// own provider serves them.
+    #[must_use]
+    pub fn serves(&self, kind: PoolKind) -> bool {
+        kind == PoolKind::Own || self.provider == Provider::Away
     }
 
     /// Returns the one copy of a pool's name: thousands of claims share it.

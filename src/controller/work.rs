@@ -31,7 +31,8 @@ pub struct Controller {
     pub requests: Requests,
     /// What is known of the cluster.
     pub state: Rc<RefCell<State>>,
-    metrics: Rc<Metrics>,
+    /// The metrics.
+    pub(super) metrics: Rc<Metrics>,
     leading: watch::Receiver<bool>,
     pending: RefCell<Pending>,
     running: RefCell<HashMap<Work, bool>>,

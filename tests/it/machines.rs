@@ -16,6 +16,8 @@ mod answers;
 mod faults;
 /// Claims and pods that draw from one pool.
 mod pods;
+/// The provider of Cluster API itself.
+mod provider;
 /// Answers that others wrote, and addresses whose claim is gone.
 mod strangers;
 

@@ -99,6 +99,8 @@ pub struct Claim {
     pub version: Version,
     /// The pool that it names; `None` if the kind is not one of ours.
     pub pool: Option<Rc<PoolId>>,
+    /// The pool of prefixes that it names, for people. Such pools are not served.
+    pub prefix_pool: Option<String>,
     /// The cluster of its machine.
     pub cluster: Option<Name>,
     /// The label of the cluster, which the answer gets too.
@@ -135,6 +137,7 @@ impl Claim {
         Self {
             version: Version::of(&object.metadata),
             pool,
+            prefix_pool: PoolId::of_prefixes(&object.spec.pool_ref),
             cluster,
             cluster_label,
             is_paused: object.annotations().contains_key(PAUSED),
@@ -273,4 +276,16 @@ impl Cluster {
     pub fn of(object: &ClusterObject) -> Self {
         Self { is_paused: object.spec.paused || object.annotations().contains_key(PAUSED) }
     }
+}
+
+/// Whether the provider of Cluster API, whose pools are served here, runs and answers claims.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Provider {
+    /// It does not, as far as this process can see.
+    #[default]
+    Away,
+    /// Nothing is known yet, or its Lease names a holder that may have ended.
+    InDoubt,
+    /// It does. The text says where.
+    Serves(String),
 }
