@@ -58,7 +58,11 @@ impl Server {
         succeeded(&mut command)
     }
 
-    fn apply(&self, words: &[&std::ffi::OsStr]) -> Result<()> {
+    /// Applies manifests with kubectl.
+    ///
+    /// # Errors
+    /// Fails if the server does not accept them.
+    pub(crate) fn apply(&self, words: &[&std::ffi::OsStr]) -> Result<()> {
         let mut command = Command::new(&self.kubectl);
         succeeded(command.arg("--kubeconfig").arg(self.kubeconfig()).arg("apply").args(words))
     }
@@ -76,7 +80,8 @@ impl Server {
         Ok(())
     }
 
-    fn kubeconfig(&self) -> PathBuf {
+    /// Returns the path of the administrator's kubeconfig.
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.directory.join("admin.kubeconfig")
     }
 
