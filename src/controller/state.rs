@@ -251,7 +251,9 @@ impl State {
             Kind::Answers => self.remove_answer(name),
             Kind::Pools(of) => {
                 let id = id_of(of, name);
-                self.pools.remove(&id);
+                if let Some(pool) = self.pools.remove(&id) {
+                    self.gone.insert(Rc::clone(&pool.version.uid));
+                }
                 self.work_of_pool(&id)
             }
             Kind::Clusters => {
@@ -368,8 +370,12 @@ impl State {
     pub fn apply_pool(&mut self, id: PoolId, pool: PoolState) -> Vec<Work> {
         let id = self.id(id);
         let known = self.pools.get(&id);
-        if known
-            .is_some_and(|known| self.is_old(Kind::Pools(id.kind), &pool.version, &known.version))
+        // The answer to the write that took its last finalizer may come after the message that it
+        // is gone.
+        if self.gone.contains(&pool.version.uid)
+            || known.is_some_and(|known| {
+                self.is_old(Kind::Pools(id.kind), &pool.version, &known.version)
+            })
         {
             return Vec::new();
         }

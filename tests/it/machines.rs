@@ -14,6 +14,8 @@ use std::time::Duration;
 mod answers;
 /// Controllers that are killed, two of them at once, and an API server that restarts.
 mod faults;
+/// Objects with mistakes, and very large ones.
+mod hostile;
 /// Claims and pods that draw from one pool.
 mod pods;
 /// The provider of Cluster API itself.

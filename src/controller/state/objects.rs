@@ -199,7 +199,11 @@ impl Answer {
             address: crate::addr::parse_address(&object.spec.address).ok(),
             prefix: object.spec.prefix,
             gateway: crate::addr::parse_address(&object.spec.gateway).ok(),
-            claim_uid: owners.iter().find(of_claim).map(|owner| owner.uid.as_str().into()),
+            claim_uid: owners
+                .iter()
+                .find(of_claim)
+                .filter(|owner| can_be_uid(&owner.uid))
+                .map(|owner| owner.uid.as_str().into()),
             owners: owners.iter().map(|owner| owner.uid.as_str().into()).collect(),
             finalizers: object.finalizers().to_vec(),
             cluster_label: object.labels().get(CLUSTER_NAME).cloned(),
@@ -212,6 +216,16 @@ impl Answer {
     pub fn is_protected(&self) -> bool {
         self.finalizers.iter().any(|text| text == PROTECT_ADDRESS)
     }
+}
+
+/// Returns whether a text can be the uid of an object. The API server does not check those in owner
+/// references, and refuses an IPAllocation whose label would have another text.
+fn can_be_uid(text: &str) -> bool {
+    let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    (1..=63).contains(&text.len())
+        && text.bytes().all(is_usual)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
 }
 
 /// A pool.

@@ -52,6 +52,27 @@ fn an_address_is_free_again_when_its_claim_is_gone() {
     });
 }
 
+#[test]
+fn a_pool_that_is_deleted_stays_until_its_claims_are_gone_and_gives_nothing_more() {
+    let Some(machines) = shared() else { return };
+    machines.pool(&json!({"prefix": 24, "addresses": ["10.0.0.1-10.0.0.9"]}));
+    machines.claim(&["a"]);
+    machines.until(&all([("a", "10.0.0.1")]), super::Machines::answers);
+    machines.kubectl(&["delete", "inclusterippool", "pool", "--wait=false"]);
+    machines.claim(&["b"]);
+    let said = "False PoolNotReady: InClusterIPPool";
+    machines.until(&true, |machines| {
+        let text = machines.condition("b");
+        text.starts_with(said) && text.ends_with("is being deleted")
+    });
+    assert_eq!(machines.answers(), all([("a", "10.0.0.1")]));
+    machines.kubectl(&["delete", "ipaddressclaim", "a"]);
+    machines.until(&0, |machines| machines.list("inclusterippools").len());
+    machines.until(&true, |machines| machines.condition("b").contains("there is no "));
+    machines.pool(&json!({"prefix": 24, "addresses": ["10.0.0.5"]}));
+    machines.until(&all([("b", "10.0.0.5")]), super::Machines::answers);
+}
+
 /// Until its answer is gone, an address may be in use.
 #[test]
 fn an_address_stays_held_while_somebody_keeps_its_answer() {
