@@ -35,7 +35,7 @@ fn a_claim_that_asks_with_a_long_text_is_told_what_is_wrong() {
     let Some(machines) = shared() else { return };
     machines.pool(&json!({"prefix": 24, "addresses": ["10.0.0.1"]}));
     let mut claim = machines.claim_object("InClusterIPPool", "pool", "a");
-    claim["metadata"]["annotations"] = json!({"hereabouts.dev/address": "é".repeat(100_000)});
+    claim["metadata"]["annotations"] = json!({"hereabouts.dev/address": "\u{e9}".repeat(100_000)});
     // kubectl apply keeps a copy of the whole object in an annotation.
     create(&machines, &claim);
     let said = "False AllocationFailed: annotation hereabouts.dev/address: ";
