@@ -377,7 +377,7 @@ fn lowest_free(
 fn exhausted(state: &State, id: &PoolId, pool: &PoolState) -> String {
     let total = pool.supply.as_ref().map(super::pool::Supply::total).unwrap_or_default();
     format!(
-        "{id} has no free address: it has {total}, and {} claims of it have one; enlarge the pool, or delete claims or pods that are no longer needed",
+        "{id} has no free address: all {total} are held, {} of them by its claims; enlarge the pool, or delete claims or pods that are no longer needed",
         state.answer_count(id)
     )
 }

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// What the answer to a claim is, and when it ends.
 mod answers;
+/// The demo.
+mod demo;
 /// Controllers that are killed, two of them at once, and an API server that restarts.
 mod faults;
 /// Objects with mistakes, and very large ones.

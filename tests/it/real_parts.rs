@@ -2,7 +2,7 @@
 //! as Multus passes them on, and the demo.
 
 mod cnitool;
-mod demo;
+pub(crate) mod demo;
 mod examples;
 
 use std::path::PathBuf;

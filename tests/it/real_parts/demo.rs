@@ -80,7 +80,7 @@ fn the_demo_does_the_main_job_and_leaves_nothing() {
 }
 
 /// Runs the demo, and requires these lines in its output.
-fn runs_to_its_end(args: &[&str], lines: &[&str]) {
+pub(crate) fn runs_to_its_end(args: &[&str], lines: &[&str]) {
     let child = start(args, Stdio::piped());
     let pid = child.id();
     let output = child.wait_with_output().unwrap();
