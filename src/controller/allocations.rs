@@ -4,16 +4,19 @@ use super::pool::PoolId;
 use super::requests::Failure;
 use super::shapes::{ADDRESS, CLAIM, IPAM};
 use super::state::{Answer, ClaimHolder, Holder, Holding, Name, PoolState, State, Work};
-use super::work::{Controller, Outcome, now};
+use super::work::{Again, Controller, Outcome, now};
 use crate::ipam::{ClaimAllocation, ObjectRef, Source};
 use crate::store::kube::objects::claim_object::ClaimObject;
 use crate::store::kube::objects::names;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// A pause until the watch has told more.
 const SOON: Duration = Duration::from_secs(1);
+/// How long an answer is without a claim before that is said. A claim may be on its way.
+const LEFT_FOR: Duration = Duration::from_secs(30);
 
 impl Controller {
     /// Makes sure that the address of an answer is held, so that it is never given again: also of
@@ -28,7 +31,7 @@ impl Controller {
         match held {
             Some(Holder::Claim(holder)) if holder.name == *name => {
                 self.state.borrow_mut().conflicts.remove(name);
-                Ok(None)
+                Ok(self.name_if_left(name, object.spec.address))
             }
             Some(other) => {
                 let Some(other) = other.told() else { return Ok(Some(SOON)) };
@@ -40,11 +43,28 @@ impl Controller {
                     self.metrics.adopted();
                     tracing::info!("adopted {ADDRESS} {name} with {}", object.spec.address);
                     self.add([Work::Claim(name.clone())]);
-                    Ok(None)
+                    Ok(self.name_if_left(name, object.spec.address))
                 }
                 false => Ok(Some(SOON)),
             },
         }
+    }
+
+    /// Says once that an answer has had no claim for some time, as after `clusterctl move` of a claim
+    /// whose pool has no namespace. Returns when to look again.
+    fn name_if_left(&self, name: &Name, address: IpAddr) -> Again {
+        let mut state = self.state.borrow_mut();
+        if state.claim(name).is_some() {
+            return None;
+        }
+        let (since, is_said) = state.left.entry(name.clone()).or_insert((Instant::now(), false));
+        let wait = LEFT_FOR.checked_sub(since.elapsed()).filter(|left| !left.is_zero());
+        if wait.is_none() && !std::mem::replace(is_said, true) {
+            tracing::warn!(
+                "{ADDRESS} {name} stands without its claim, and {address} stays held. If nothing uses it, delete the {ADDRESS} and its finalizer"
+            );
+        }
+        wait
     }
 
     fn conflict(&self, name: &Name, object: &ClaimObject, holder: &str) {

@@ -17,6 +17,7 @@ use super::pool::{PoolId, PoolKind, Supply};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::rc::Rc;
+use tokio::time::Instant;
 
 /// A piece of work: something changed, and one look decides what to do.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -74,6 +75,8 @@ pub struct State {
     pub has_conditions: bool,
     /// The answers whose address somebody else holds, and who.
     pub conflicts: BTreeMap<Name, String>,
+    /// The answers without a claim: since when, and whether that was said.
+    pub left: BTreeMap<Name, (Instant, bool)>,
     /// Whether the provider of Cluster API answers claims, too.
     pub provider: Provider,
 }
@@ -285,6 +288,7 @@ impl State {
         if let Some(pool) = &claim.pool {
             self.claims_of.entry(Rc::clone(pool)).or_default().insert(name.clone());
         }
+        self.left.remove(&name);
         self.claims.insert(name.clone(), claim);
         vec![Work::Claim(name)]
     }
@@ -306,6 +310,9 @@ impl State {
         self.gone.insert(Rc::clone(&claim.version.uid));
         let mut work: Vec<Work> =
             self.held.of_claim(&claim.version.uid).map(Work::Allocation).collect();
+        if self.answers.contains_key(name) {
+            work.push(Work::Adoption(name.clone()));
+        }
         if let Some(pool) = &claim.pool {
             self.forget_claim_of(pool, name);
             work.push(Work::Pool(Rc::clone(pool)));
@@ -348,6 +355,7 @@ impl State {
             return Vec::new();
         };
         self.conflicts.remove(name);
+        self.left.remove(name);
         let mut work = vec![Work::Claim(name.clone())];
         let holders = [Some(&answer.version.uid), answer.claim_uid.as_ref()];
         for uid in holders.into_iter().flatten() {

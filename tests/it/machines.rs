@@ -18,6 +18,8 @@ mod demo;
 mod faults;
 /// Objects with mistakes, and very large ones.
 mod hostile;
+/// Objects that move to another API server.
+mod moved;
 /// Claims and pods that draw from one pool.
 mod pods;
 /// The provider of Cluster API itself.

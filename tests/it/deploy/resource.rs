@@ -102,7 +102,11 @@ fn pools() -> Value {
     let named = "A named set of addresses that several networks share.";
     // Unknown keys are not kept: a key with a slip in it is an error for kubectl.
     let schema = named_schema::<ip_pool::Spec>(named, Unknown::Dropped);
-    manifest(ip_pool::PLURAL, ip_pool::KIND, &[ip_pool::SHORT], &columns, &schema)
+    let mut manifest =
+        manifest(ip_pool::PLURAL, ip_pool::KIND, &[ip_pool::SHORT], &columns, &schema);
+    // clusterctl knows the kind, and moves a pool whose label asks for it.
+    manifest["metadata"]["labels"] = json!({"clusterctl.cluster.x-k8s.io": ""});
+    manifest
 }
 
 fn manifest(plural: &str, kind: &str, short: &[&str], columns: &[Value], schema: &Value) -> Value {
