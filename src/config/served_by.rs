@@ -2,9 +2,9 @@
 
 use super::pool::Pool;
 use super::validate::Network;
-use super::{Mistakes, gateway, limits, reservations};
+use super::{MainPlugin, Mistakes, gateway, limits, reservations};
 use crate::addr::{Blocks, Range};
-use crate::ipam::PodRef;
+use crate::ipam::{ConfiguredRange, PodRef};
 use std::rc::Rc;
 
 impl Network {
@@ -40,5 +40,16 @@ impl Network {
             .into_iter()
             .for_each(|mistake| mistakes.add(mistake));
         mistakes.none_or(network)
+    }
+}
+
+impl Pool {
+    /// Returns the ranges of a network that names this pool and has no other keys.
+    #[must_use]
+    pub fn ranges(&self) -> Vec<ConfiguredRange> {
+        let reserved = self.reservations.iter().flat_map(|entry| entry.ranges.iter().copied());
+        let reserved: Rc<Blocks> = Rc::new(reserved.collect());
+        let sets = self.range_sets(MainPlugin::Other, &Rc::default(), &[], &reserved);
+        sets.into_iter().flat_map(|set| set.ranges).collect()
     }
 }

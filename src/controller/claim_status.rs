@@ -2,7 +2,9 @@
 
 use super::conditions;
 use super::decide::Reason;
+use super::events::Regarding;
 use super::requests::Failure;
+use super::shapes::CLAIM;
 use super::state::{Claim, Name};
 use super::watches;
 use super::work::{Controller, Outcome, now};
@@ -23,6 +25,9 @@ impl Controller {
         if is_said || !self.state.borrow().has_conditions {
             return Ok(None);
         }
+        // Another text of the same reason is in the condition, and is not worth an event.
+        let is_turn =
+            ready.is_none_or(|ready| (&*ready.status, &*ready.reason) != ("False", reason.reason));
         let conditions = conditions::with(
             &claim.conditions,
             conditions::Told {
@@ -36,7 +41,14 @@ impl Controller {
         let patch =
             json!({"metadata": {"uid": &*claim.version.uid}, "status": {"conditions": conditions}});
         match self.patch_claim_status(name, &patch).await {
-            Ok(()) | Err(Failure::Gone) => Ok(None),
+            Ok(()) if !is_turn => Ok(None),
+            Ok(()) => {
+                let version = self.requests.claims.api_version.clone();
+                let regarding = Regarding::object(version, CLAIM, name, &claim.version.uid);
+                self.send_event(&regarding, true, "Allocate", reason.reason, &reason.message).await;
+                Ok(None)
+            }
+            Err(Failure::Gone) => Ok(None),
             Err(Failure::Changed) => Ok(Some(Duration::from_millis(50))),
             Err(failure) => Err(failure),
         }

@@ -12,19 +12,27 @@
 //! ARCHITECTURE.md, "The controller", explains the order of the writes.
 
 pub mod allocations;
+pub mod census;
 pub mod claim_status;
 pub mod claims;
 pub mod client;
 pub mod conditions;
 pub mod decide;
+pub mod events;
+pub mod extent;
 pub mod lease;
 pub mod metrics;
 pub mod numbers;
 mod options;
+pub mod overlaps;
 pub mod overview;
+pub mod own_pools;
+pub mod own_status;
 pub mod pool;
+pub mod pool_events;
 pub mod provider;
 pub mod requests;
+pub mod sent_events;
 pub mod serve;
 pub mod shapes;
 pub mod state;
@@ -78,11 +86,12 @@ async fn run(options: &Options) -> anyhow::Result<()> {
     let metrics = Rc::new(Metrics::new());
     let (writes, leading) = watch::channel(!options.leader_elect);
     let (version, clusters) = versions(&client).await;
+    let has_services = serves_service_cidrs(&client).await;
     let state = Rc::new(RefCell::new(state::State::new(watches::kinds(), version != "v1beta1")));
     let requests = requests::Requests::new(client.clone(), &version, Rc::clone(&metrics));
     let controller =
         Rc::new(work::Controller::new(requests, state, Rc::clone(&metrics), leading.clone()));
-    spawn_local(watches::run(Rc::clone(&controller), clusters));
+    spawn_local(watches::run(Rc::clone(&controller), clusters, has_services));
     if !options.beside_provider {
         controller.state.borrow_mut().provider = state::Provider::InDoubt;
         spawn_local(Rc::clone(&controller).look_for_provider());
@@ -134,6 +143,12 @@ fn identity() -> anyhow::Result<String> {
     let host = nix::unistd::gethostname().context("cannot read the name of the host")?;
     let random = RandomState::new().hash_one(std::process::id());
     Ok(format!("{}_{random:016x}", host.to_string_lossy()))
+}
+
+/// Returns whether the API server has ServiceCIDRs: since Kubernetes 1.33.
+async fn serves_service_cidrs(client: &k8s::Client) -> bool {
+    let resources = client.list_api_group_resources(&format!("{}/v1", watches::SERVICES)).await;
+    resources.is_ok_and(|list| list.resources.iter().any(|found| found.kind == "ServiceCIDR"))
 }
 
 /// Returns the versions of claims and of clusters: the newest that is served.

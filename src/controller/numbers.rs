@@ -19,17 +19,32 @@ const EMPTY_FOR: Duration = Duration::from_secs(120);
 
 impl Controller {
     /// Brings finalizer, scope and numbers of a pool up to date.
-    pub(super) async fn see_to_pool(&self, id: &Rc<PoolId>) -> Outcome {
-        if id.kind == PoolKind::Own || !self.state.borrow().serves(id.kind) {
-            return Ok(None);
+    pub(super) async fn see_to_pool(self: &Rc<Self>, id: &Rc<PoolId>) -> Outcome {
+        let done = match id.kind {
+            PoolKind::Own => self.see_to_own_pool(id).await,
+            // The provider writes the same, and what it writes must not be mixed with this.
+            kind if !self.state.borrow().serves(kind) => return Ok(None),
+            PoolKind::InCluster | PoolKind::GlobalInCluster => {
+                let done = self.see_to_machines_pool(id).await;
+                self.tell_of_pool(id).await;
+                done
+            }
+        };
+        match done {
+            Err(Failure::Changed) => Ok(Some(Duration::from_millis(50))),
+            Err(Failure::Gone) => Ok(None),
+            other => other,
         }
+    }
+
+    async fn see_to_machines_pool(&self, id: &Rc<PoolId>) -> Outcome {
         let Some(pool) = self.state.borrow().pool(id).cloned() else {
             return Ok(None);
         };
         if pool.is_paused {
             return Ok(None);
         }
-        let done = if pool.is_ending {
+        if pool.is_ending {
             self.let_go(id, &pool).await
         } else if !pool.is_protected() {
             self.protect_pool(id, &pool).await
@@ -42,11 +57,6 @@ impl Controller {
             self.change_scope(id, &pool).await
         } else {
             self.write_numbers(id, &pool).await
-        };
-        match done {
-            Err(Failure::Changed) => Ok(Some(Duration::from_millis(50))),
-            Err(Failure::Gone) => Ok(None),
-            other => other,
         }
     }
 

@@ -2,7 +2,9 @@
 
 use super::metrics::Metrics;
 use super::pool::PoolKind;
-use super::shapes::{ADDRESS, AddressObject, CLAIM, ClaimObject, IPAM, PoolObject, resource};
+use super::shapes::{
+    ADDRESS, AddressObject, CLAIM, ClaimObject, IPAM, OwnPoolObject, PoolObject, resource,
+};
 use crate::store::kube::objects::claim_object::ClaimObject as HeldByClaim;
 use crate::store::kube::objects::ip_allocation as allocation;
 use k8s::api::{
@@ -11,6 +13,7 @@ use k8s::api::{
 use k8s::core::Status;
 use k8s::{Client, Error};
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::events::v1::Event;
 use serde::Serialize;
 use serde_json::Value;
 use std::fmt::Debug;
@@ -128,6 +131,30 @@ impl Requests {
         }
     }
 
+    /// Returns the API of IPPools of hereabouts.
+    #[must_use]
+    pub fn own_pools(&self) -> Api<OwnPoolObject> {
+        let own = PoolKind::Own;
+        self.all(&resource(own.group(), own.version(), own.name()))
+    }
+
+    /// Returns the API of the events of a namespace.
+    #[must_use]
+    pub fn events(&self, namespace: &str) -> Api<Event> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// Creates an event.
+    ///
+    /// # Errors
+    /// Any failure.
+    pub async fn send_event(&self, event: &Event) -> Answered<Event> {
+        let api = self.events(event.metadata.namespace.as_deref().unwrap_or("default"));
+        let name = event.metadata.name.as_deref().unwrap_or_default();
+        let created = async { api.create(&post(), event).await };
+        self.counted("events", "create", name, created).await
+    }
+
     /// Returns the API of a resource whose objects are read in another shape.
     #[must_use]
     pub fn all<K>(&self, resource: &ApiResource) -> Api<K>
@@ -233,7 +260,9 @@ impl Requests {
         deleted.await.map(|_| ())
     }
 
-    fn allocations(&self) -> Api<DynamicObject> {
+    /// Returns the API of IPAllocations.
+    #[must_use]
+    pub fn allocations(&self) -> Api<DynamicObject> {
         let resource = resource(allocation::GROUP, allocation::VERSION, allocation::KIND);
         Api::all_with(self.client.clone(), &resource)
     }

@@ -23,6 +23,8 @@ pub const RELEASE_ADDRESS: &str = "ipam.cluster.x-k8s.io/ReleaseAddress";
 pub const PROTECT_ADDRESS: &str = "ipam.cluster.x-k8s.io/ProtectAddress";
 /// On a pool: it stays while it is in use.
 pub const PROTECT_POOL: &str = "ipam.cluster.x-k8s.io/ProtectPool";
+/// On an IPPool of hereabouts: it stays while something of it is held.
+pub const PROTECT_OWN_POOL: &str = "hereabouts.dev/protect-pool";
 /// This annotation asks every controller to leave the object alone.
 pub const PAUSED: &str = "cluster.x-k8s.io/paused";
 /// The label that names the cluster of an object.
@@ -44,6 +46,8 @@ pub type PoolObject = Object<PoolSpec, PoolStatus>;
 pub type ClusterObject = Object<ClusterSpec, NotUsed>;
 /// An IPPool of hereabouts. `config::Pool` reads it.
 pub type OwnPoolObject = DynamicObject;
+/// A ServiceCIDR.
+pub type ServiceRangesObject = Object<ServiceRanges, NotUsed>;
 /// An IPAllocation: the fields of it that say who holds the address.
 pub type AllocationObject = Object<AllocationSpec, NotUsed>;
 
@@ -185,6 +189,14 @@ pub struct ObjectRef {
 pub struct ClusterSpec {
     /// Asks every controller to leave the cluster alone.
     pub paused: bool,
+}
+
+/// The addresses of Services.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServiceRanges {
+    /// One subnet of each family.
+    pub cidrs: Vec<String>,
 }
 
 /// Returns the resource of a kind, with the plural that all of these kinds have.

@@ -7,10 +7,11 @@
 mod gone;
 mod held;
 mod objects;
+mod services;
 
 use gone::Gone;
 pub use held::{ClaimHolder, Held, Holder, Holding};
-pub use objects::{Answer, Claim, Cluster, Name, PoolState, Provider, Version};
+pub use objects::{Answer, Claim, Cluster, Name, OwnPool, PoolState, Provider, Said, Version};
 
 use super::overview::PoolNumbers;
 use super::pool::{PoolId, PoolKind, Supply};
@@ -45,6 +46,8 @@ pub enum Kind {
     Clusters,
     /// IPAllocations.
     Allocations,
+    /// ServiceCIDRs.
+    Services,
 }
 
 /// Everything that is known.
@@ -54,6 +57,7 @@ pub struct State {
     answers: HashMap<Name, Answer>,
     pools: BTreeMap<Rc<PoolId>, PoolState>,
     clusters: HashMap<Name, Cluster>,
+    services: services::Services,
     /// What is held, by scope and address.
     pub held: Held,
     claims_of: HashMap<Rc<PoolId>, BTreeSet<Name>>,
@@ -122,6 +126,11 @@ impl State {
     /// Returns a pool, to note something about it.
     pub fn pool_mut(&mut self, id: &PoolId) -> Option<&mut PoolState> {
         self.pools.get_mut(id)
+    }
+
+    /// Returns all pools, in order.
+    pub fn pools(&self) -> impl Iterator<Item = (&Rc<PoolId>, &PoolState)> {
+        self.pools.iter()
     }
 
     /// Returns a cluster.
@@ -212,6 +221,7 @@ impl State {
             Kind::Claims => missing(&self.claims, seen),
             Kind::Answers => missing(&self.answers, seen),
             Kind::Clusters => missing(&self.clusters, seen),
+            Kind::Services => self.services.names().filter(|name| !seen.contains(name)).collect(),
             Kind::Allocations => self.held.names().filter(|name| !seen.contains(name)).collect(),
             Kind::Pools(of) => {
                 let known =
@@ -236,8 +246,8 @@ impl State {
             Kind::Answers => self.answers.get(name).map(|known| &known.version),
             Kind::Pools(of) => self.pools.get(&id_of(of, name)).map(|known| &known.version),
             Kind::Allocations => self.held.named(&name.name).map(|known| &known.version),
-            // Clusters are known by their name alone.
-            Kind::Clusters => return self.forget(kind, name),
+            // These are known by their name alone.
+            Kind::Clusters | Kind::Services => return self.forget(kind, name),
         };
         match known {
             Some(known) if *known.uid == *uid => self.forget(kind, name),
@@ -257,7 +267,13 @@ impl State {
                 if let Some(pool) = self.pools.remove(&id) {
                     self.gone.insert(Rc::clone(&pool.version.uid));
                 }
-                self.work_of_pool(&id)
+                let mut work = self.work_of_pool(&id);
+                work.extend(self.own_pools());
+                work
+            }
+            Kind::Services => {
+                self.services.remove(name);
+                self.own_pools()
             }
             Kind::Clusters => {
                 self.clusters.remove(name);
@@ -391,13 +407,18 @@ impl State {
         let is_new = known.is_none();
         let written_at = known.and_then(|known| known.written_at);
         let empty_since = known.and_then(|known| known.empty_since);
-        self.pools.insert(Rc::clone(&id), PoolState { written_at, empty_since, ..pool });
-        if is_new {
-            let mut work = self.work_of_pool(&id);
-            work.extend(self.answers_of(&id).map(|(_, name)| Work::Adoption(name.clone())));
-            return work;
+        let said = known.map(|known| known.said).unwrap_or_default();
+        self.pools.insert(Rc::clone(&id), PoolState { written_at, empty_since, said, ..pool });
+        if only_numbers {
+            return Vec::new();
         }
-        if only_numbers { Vec::new() } else { self.work_of_pool(&id) }
+        let mut work = self.work_of_pool(&id);
+        // What it overlaps with may be another one.
+        work.extend(self.own_pools());
+        if is_new {
+            work.extend(self.answers_of(&id).map(|(_, name)| Work::Adoption(name.clone())));
+        }
+        work
     }
 
     /// Returns what may change with a pool: the pool, and its claims that are not answered or end.
@@ -428,10 +449,14 @@ impl State {
     pub fn apply_allocation(&mut self, name: &str, holding: Holding) -> Vec<Work> {
         let is_of_claim = matches!(holding.holder, Holder::Claim(_));
         let is_anew = self.listing.contains(&Kind::Allocations);
-        match self.held.insert(name, holding, is_anew) {
-            true if is_of_claim => vec![Work::Allocation(name.into())],
-            _ => Vec::new(),
+        if !self.held.insert(name, holding, is_anew) {
+            return Vec::new();
         }
+        let mut work = self.own_pools_of(name);
+        if is_of_claim {
+            work.push(Work::Allocation(name.into()));
+        }
+        work
     }
 
     /// Returns the claims that may now get an address, and the pools whose numbers change, because
@@ -471,7 +496,8 @@ impl State {
     }
 
     /// Counts what is held in the addresses of a pool, by whomever.
-    fn numbers(&self, id: &Rc<PoolId>, pool: &PoolState) -> PoolNumbers {
+    #[must_use]
+    pub fn numbers(&self, id: &Rc<PoolId>, pool: &PoolState) -> PoolNumbers {
         let parts = pool.supply.as_ref().map(|supply| supply.parts.as_slice()).unwrap_or_default();
         let ranges = parts.iter().flat_map(|part| part.addresses.ranges());
         let held = ranges.flat_map(|range| {

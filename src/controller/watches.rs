@@ -1,15 +1,17 @@
 //! Reads what the API server has into the state: a list, and then every change.
 
+use super::extent::Extent;
 use super::pool::{PoolId, PoolKind, Supply};
 use super::shapes::{
     AddressObject, AllocationObject, CORE, ClaimObject, ClusterObject, OwnPoolObject, PAUSED,
-    PoolObject, SCOPE, SCOPE_IN_USE, resource,
+    PoolObject, SCOPE, SCOPE_IN_USE, ServiceRangesObject, resource,
 };
 use super::state::{
-    Answer, Claim, ClaimHolder, Cluster, Holder, Holding, Kind, Name, PoolState, State, Version,
-    Work,
+    Answer, Claim, ClaimHolder, Cluster, Holder, Holding, Kind, Name, OwnPool, PoolState, Said,
+    State, Version, Work,
 };
 use super::work::Controller;
+use crate::addr::Subnet;
 use crate::config::Pool;
 use crate::ipam::Scope;
 use crate::json::Json;
@@ -33,7 +35,10 @@ const READ_AGAIN: Duration = Duration::from_secs(1800);
 /// How many objects one answer to a list has at most.
 const PAGE: u32 = 500;
 
-/// All kinds that are watched.
+/// The group of ServiceCIDRs.
+pub const SERVICES: &str = "networking.k8s.io";
+
+/// All kinds that must have been read before anything is decided.
 #[must_use]
 pub fn kinds() -> BTreeSet<Kind> {
     let pools = PoolKind::ALL.into_iter().map(Kind::Pools);
@@ -41,11 +46,12 @@ pub fn kinds() -> BTreeSet<Kind> {
 }
 
 /// Watches everything, without end.
-pub async fn run(controller: Rc<Controller>, clusters: String) {
+pub async fn run(controller: Rc<Controller>, clusters: String, has_services: bool) {
     let requests = &controller.requests;
     let own = resource(PoolKind::Own.group(), PoolKind::Own.version(), PoolKind::Own.name());
     let allocations = resource(allocation::GROUP, allocation::VERSION, allocation::KIND);
     let clusters = resource(CORE, &clusters, "Cluster");
+    let services = resource(SERVICES, "v1", "ServiceCIDR");
     let of = |kind: PoolKind| resource(kind.group(), kind.version(), kind.name());
     futures::join!(
         read_again(&controller),
@@ -64,6 +70,12 @@ pub async fn run(controller: Rc<Controller>, clusters: String) {
         one(&controller, Kind::Pools(PoolKind::Own), requests.all::<OwnPoolObject>(&own), own_pool),
         one(&controller, Kind::Clusters, requests.all::<ClusterObject>(&clusters), cluster),
         one(&controller, Kind::Allocations, requests.all::<AllocationObject>(&allocations), held),
+        async {
+            if has_services {
+                let api = requests.all::<ServiceRangesObject>(&services);
+                one(&controller, Kind::Services, api, State::apply_services).await;
+            }
+        },
         one(&controller, Kind::Answers, requests.all_answers(), answer),
         one(&controller, Kind::Claims, requests.all_claims(), claim),
     );
@@ -141,9 +153,13 @@ async fn read_again(controller: &Controller) {
     let mut since = Instant::now();
     loop {
         tokio::time::sleep(LOOK_BACK).await;
+        // What a watch tells during the request may be newer than its answer.
+        let before = controller.highest.get();
         // Without any answer, there is nothing to compare.
         let Ok(now) = controller.requests.revision().await else { continue };
-        let is_set_back = now < controller.highest.replace(now);
+        let is_set_back = now < before;
+        let seen = controller.highest.get();
+        controller.highest.set(if is_set_back { now } else { now.max(seen) });
         if is_set_back {
             tracing::error!("the API server was set back: everything is read again");
         }
@@ -251,11 +267,14 @@ pub fn pool(state: &mut State, kind: PoolKind, object: &PoolObject) -> Vec<Work>
         written: object.status.as_ref().and_then(|status| status.ip_addresses),
         written_at: None,
         empty_since: None,
+        own: None,
+        said: Said::default(),
     };
     state.apply_pool(id, pool)
 }
 
-fn own_pool(state: &mut State, object: &OwnPoolObject) -> Vec<Work> {
+/// Notes an IPPool of hereabouts as the API server has it.
+pub fn own_pool(state: &mut State, object: &OwnPoolObject) -> Vec<Work> {
     let name = object.metadata.name.clone().unwrap_or_default();
     let id = PoolId { kind: PoolKind::Own, namespace: String::new(), name };
     let metadata = object.metadata.clone();
@@ -267,7 +286,31 @@ fn own_pool(state: &mut State, object: &OwnPoolObject) -> Vec<Work> {
             mistakes.first().first().map(ToString::to_string).unwrap_or_default()
         })
     });
-    let scope = parsed.as_ref().map(|pool| pool.scope.clone()).unwrap_or_default();
+    let spec = object.data.get("spec");
+    let scope = match &parsed {
+        Ok(pool) => pool.scope.clone(),
+        // What it gave while it had no mistake is still held there: a scope never changes.
+        Err(_) => {
+            let text = spec.and_then(|spec| spec.get("scope")?.as_str());
+            text.and_then(|text| Scope::parse(text).ok()).unwrap_or_default()
+        }
+    };
+    let extent = parsed.as_ref().map_or_else(
+        |_| {
+            let listed = spec.and_then(|spec| spec.get("subnets")?.as_array());
+            let texts =
+                listed.into_iter().flatten().filter_map(|entry| entry.get("subnet")?.as_str());
+            Extent::of_subnets(texts.filter_map(|text| Some(Subnet::parse(text).ok()?.whole())))
+        },
+        Extent::of,
+    );
+    let status = object.data.get("status").cloned().unwrap_or_default();
+    let own = OwnPool {
+        extent,
+        // A status that somebody else wrote in another shape is written again.
+        status: serde_json::from_value(status).unwrap_or_default(),
+        generation: metadata.generation.unwrap_or_default(),
+    };
     let pool = PoolState {
         version: Version::of(&metadata),
         namespaces: parsed.as_ref().map(|pool| pool.namespaces.clone()).unwrap_or_default(),
@@ -281,6 +324,8 @@ fn own_pool(state: &mut State, object: &OwnPoolObject) -> Vec<Work> {
         written: None,
         written_at: None,
         empty_since: None,
+        own: Some(Rc::new(own)),
+        said: Said::default(),
     };
     state.apply_pool(id, pool)
 }

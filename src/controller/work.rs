@@ -5,7 +5,9 @@
 
 use super::metrics::Metrics;
 use super::overview::{Observed, PoolNumbers};
+use super::pool::PoolId;
 use super::requests::{Failure, Requests};
+use super::sent_events::SentEvents;
 use super::state::{State, Work};
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -42,6 +44,12 @@ pub struct Controller {
     pub highest: Cell<u64>,
     /// Tells the watches to read everything from the beginning.
     pub again: watch::Sender<()>,
+    /// The events of the last minutes.
+    pub sent: RefCell<SentEvents>,
+    /// The pools whose numbers will be looked at soon.
+    pub planned: RefCell<HashSet<Rc<PoolId>>>,
+    /// The host, which is the pod, for events.
+    pub host: String,
     /// Whether the answers of others have been adopted since this replica leads.
     pub has_begun: Cell<bool>,
 }
@@ -72,6 +80,9 @@ impl Controller {
             changed: Notify::new(),
             highest: Cell::new(0),
             again: watch::Sender::new(()),
+            sent: RefCell::default(),
+            planned: RefCell::default(),
+            host: host(),
             has_begun: Cell::new(false),
         }
     }
@@ -214,6 +225,14 @@ impl Observed for Controller {
 #[allow(clippy::disallowed_methods, reason = "no test of the controller sets the time")]
 pub(super) fn now() -> SystemTime {
     SystemTime::now()
+}
+
+fn host() -> String {
+    let name = nix::unistd::gethostname().unwrap_or_default();
+    // The API server wants one in each event.
+    Some(name.to_string_lossy().into_owned())
+        .filter(|name| !name.is_empty())
+        .unwrap_or("-".to_owned())
 }
 
 /// How a piece of work ended.

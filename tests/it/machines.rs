@@ -22,6 +22,8 @@ mod hostile;
 mod moved;
 /// Claims and pods that draw from one pool.
 mod pods;
+/// What is said about pools: status, events, and their end.
+mod pools;
 /// The provider of Cluster API itself.
 mod provider;
 /// Answers that others wrote, and addresses whose claim is gone.

@@ -1,11 +1,13 @@
 //! The parts of objects that are kept. Whole objects would take ten times the memory.
 
+use crate::controller::extent::Extent;
 use crate::controller::pool::{PoolId, Supply};
 use crate::controller::shapes::{
     AddressObject, CLUSTER_NAME, ClaimObject, ClusterObject, Numbers, PAUSED, PROTECT_ADDRESS,
     PROTECT_POOL, WANTED,
 };
 use crate::ipam::Scope;
+use crate::store::kube::objects::ip_pool_status::Status;
 use k8s::ResourceExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use std::net::IpAddr;
@@ -253,8 +255,34 @@ pub struct PoolState {
     pub written: Option<Numbers>,
     /// When this controller wrote them last.
     pub written_at: Option<tokio::time::Instant>,
-    /// Since when nothing is held in its scope, while it waits for another scope.
+    /// Since when nothing is held in its scope, while it waits for another scope or for its end.
     pub empty_since: Option<tokio::time::Instant>,
+    /// What an IPPool of hereabouts has besides.
+    pub own: Option<Rc<OwnPool>>,
+    /// What events said about a pool of Cluster API.
+    pub said: Said,
+}
+
+/// What an IPPool of hereabouts has, and a pool of Cluster API has not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnPool {
+    /// Its addresses.
+    pub extent: Extent,
+    /// Its status.
+    pub status: Status,
+    /// The generation of its spec.
+    pub generation: i64,
+}
+
+/// What events said about a pool whose status has no conditions, and when.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Said {
+    /// The reason of `Full`.
+    pub full: Option<&'static str>,
+    /// The reason of `Overlapping`.
+    pub overlapping: Option<&'static str>,
+    /// When it was looked at last.
+    pub at: Option<tokio::time::Instant>,
 }
 
 impl PoolState {
@@ -274,6 +302,8 @@ impl PoolState {
             && self.is_paused == other.is_paused
             && self.is_ending == other.is_ending
             && self.finalizers == other.finalizers
+            && self.own.as_ref().map(|own| own.generation)
+                == other.own.as_ref().map(|own| own.generation)
     }
 }
 

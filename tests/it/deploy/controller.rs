@@ -123,7 +123,10 @@ fn its_rights_are_these_and_no_others() {
     let (claims, leases) = ("ipam.cluster.x-k8s.io", "coordination.k8s.io/leases");
     for (verbs, resource) in [
         (&["create", "delete", "get", "list", "watch"][..], "hereabouts.dev/ipallocations"),
-        (&["get", "list", "watch"], "hereabouts.dev/ippools"),
+        (&["get", "list", "patch", "watch"], "hereabouts.dev/ippools"),
+        (&["patch"], "hereabouts.dev/ippools/status"),
+        (&["get", "list", "watch"], "networking.k8s.io/servicecidrs"),
+        (&["create", "patch"], "events.k8s.io/events"),
         (&["update"], "hereabouts.dev/ippools/finalizers"),
         (&["get", "list", "watch"], "cluster.x-k8s.io/clusters"),
     ] {
@@ -162,7 +165,9 @@ fn its_rights_are_these_and_no_others() {
         ("create", "/serviceaccounts/token", "", own),
         ("patch", "hereabouts.dev/ipallocations", "", ""),
         ("create", "hereabouts.dev/ippools", "", ""),
-        ("patch", "hereabouts.dev/ippools", "", ""),
+        ("delete", "hereabouts.dev/ippools", "", ""),
+        ("update", "hereabouts.dev/ippools/status", "", ""),
+        ("list", "events.k8s.io/events", "", ""),
         ("list", "hereabouts.dev/stickyips", "", ""),
         ("*", "*/*", "", ""),
     ] {

@@ -3,7 +3,7 @@
 //! structs, UPDATE_EXPECT=1 writes it again.
 
 use expect_test::expect_file;
-use hereabouts::store::kube::objects::{claim_object, ip_allocation, ip_pool};
+use hereabouts::store::kube::objects::{claim_object, ip_allocation, ip_pool, ip_pool_status};
 use hereabouts::store::kube::sticky;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -54,8 +54,12 @@ fn column(name: &str, kind: &str, path: &str) -> Value {
     json!({"name": name, "type": kind, "jsonPath": path})
 }
 
+/// A column that only `kubectl get -o wide` shows.
+fn wide(name: &str, path: &str) -> Value {
+    json!({"name": name, "type": "string", "jsonPath": path, "priority": 1})
+}
+
 fn allocations() -> Value {
-    let wide = |name: &str, path: &str| json!({"name": name, "type": "string", "jsonPath": path, "priority": 1});
     let columns = [
         column("Address", "string", ".spec.address"),
         column("Network", "string", ".spec.network"),
@@ -96,14 +100,17 @@ fn sticky_addresses() -> Value {
 }
 
 fn pools() -> Value {
-    let columns = ip_pool::COLUMNS.map(|(name, path)| column(name, "string", path));
-    let columns: Vec<Value> =
-        columns.into_iter().chain([column("Age", "date", ".metadata.creationTimestamp")]).collect();
+    let shown = ip_pool::COLUMNS.map(|(name, path)| column(name, "string", path));
+    let age = column("Age", "date", ".metadata.creationTimestamp");
+    let wide = ip_pool::WIDE_COLUMNS.map(|(name, path)| wide(name, path));
+    let columns: Vec<Value> = shown.into_iter().chain([age]).chain(wide).collect();
     let named = "A named set of addresses that several networks share.";
     // Unknown keys are not kept: a key with a slip in it is an error for kubectl.
-    let schema = named_schema::<ip_pool::Spec>(named, Unknown::Dropped);
+    let mut schema = named_schema::<ip_pool::Spec>(named, Unknown::Dropped);
+    schema["properties"]["status"] = part_schema::<ip_pool_status::Status>(Unknown::Dropped);
     let mut manifest =
         manifest(ip_pool::PLURAL, ip_pool::KIND, &[ip_pool::SHORT], &columns, &schema);
+    manifest["spec"]["versions"][0]["subresources"] = json!({"status": {}});
     // clusterctl knows the kind, and moves a pool whose label asks for it.
     manifest["metadata"]["labels"] = json!({"clusterctl.cluster.x-k8s.io": ""});
     manifest
@@ -180,12 +187,7 @@ enum Unknown {
 }
 
 fn named_schema<T: JsonSchema>(description: &str, unknown: Unknown) -> Value {
-    let mut spec = SchemaSettings::openapi3()
-        .with(|settings| settings.inline_subschemas = true)
-        .into_generator()
-        .into_root_schema_for::<T>()
-        .to_value();
-    make_structural(&mut spec, unknown);
+    let spec = part_schema::<T>(unknown);
     json!({
         "type": "object",
         "description": description,
@@ -199,6 +201,17 @@ fn named_schema<T: JsonSchema>(description: &str, unknown: Unknown) -> Value {
     })
 }
 
+/// Returns the schema of a part of an object.
+fn part_schema<T: JsonSchema>(unknown: Unknown) -> Value {
+    let mut schema = SchemaSettings::openapi3()
+        .with(|settings| settings.inline_subschemas = true)
+        .into_generator()
+        .into_root_schema_for::<T>()
+        .to_value();
+    make_structural(&mut schema, unknown);
+    schema
+}
+
 /// Limits a schema to what the API server accepts: formats that it knows, no references, no choice
 /// of types.
 fn make_structural(schema: &mut Value, unknown: Unknown) {
@@ -209,6 +222,7 @@ fn make_structural(schema: &mut Value, unknown: Unknown) {
     if let Some(Value::String(format)) = keys.get("format") {
         match format.as_str() {
             "uint8" | "uint16" => keys.insert("format".to_owned(), json!("int32")),
+            "int64" => None,
             "uint32" | "uint64" => keys.insert("format".to_owned(), json!("int64")),
             "ip" => keys.remove("format"),
             "date-time" => None,

@@ -19,11 +19,22 @@ pub const KIND: &str = "IPPool";
 pub const SHORT: &str = "hpool";
 /// The columns of its table: the title of each, and its path in the object. A path that matches
 /// several values shows only the first of them.
-pub const COLUMNS: [(&str, &str); 4] = [
+pub const COLUMNS: [(&str, &str); 6] = [
     ("Subnet", ".spec.subnets[0].subnet"),
-    ("Second subnet", ".spec.subnets[1].subnet"),
     ("Scope", ".spec.scope"),
+    ("Total", ".status.total"),
+    ("Held", ".status.held"),
+    ("Free", ".status.free"),
+    ("Ready", ".status.conditions[?(@.type=='Ready')].status"),
+];
+/// The columns that only `kubectl get -o wide` shows.
+pub const WIDE_COLUMNS: [(&str, &str); 6] = [
+    ("Second subnet", ".spec.subnets[1].subnet"),
     ("Node labels", ".spec.nodeSelector.matchLabels"),
+    ("Excluded", ".status.excluded"),
+    ("Out of range", ".status.outOfRange"),
+    ("Full", ".status.conditions[?(@.type=='Full')].reason"),
+    ("Overlapping", ".status.conditions[?(@.type=='Overlapping')].reason"),
 ];
 
 /// The addresses of the pool, and who may have them.

@@ -8,6 +8,7 @@ pub(crate) mod error_text;
 pub mod held;
 pub mod ip_allocation;
 pub mod ip_pool;
+pub mod ip_pool_status;
 pub(crate) mod names;
 pub mod unreadable;
 

@@ -1,0 +1,229 @@
+//! Keeps the finalizer and the status of IPPools of hereabouts.
+
+use super::census::{Census, FEW, Group, census};
+use super::events::Regarding;
+use super::overlaps;
+use super::own_status::{self, Readiness, Told};
+use super::pool::PoolId;
+use super::requests::Failure;
+use super::shapes::PROTECT_OWN_POOL;
+use super::state::{Holder, OwnPool, PoolState, Work};
+use super::watches;
+use super::work::{Controller, Outcome, now};
+use crate::store::kube::objects::ip_pool_status::Status;
+use crate::store::kube::objects::names;
+use serde_json::{Value, json};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long the numbers of a pool stay as they are after each write. Whatever reads pools gets each
+/// write.
+const PAUSE: Duration = Duration::from_secs(30);
+/// How long a pool that is being deleted must hold nothing before it goes: longer than a node gives
+/// from its copy of a pool, and an ADD takes after that.
+const QUIET: Duration = Duration::from_secs(120);
+
+impl Controller {
+    /// Brings finalizer and status of a pool up to date.
+    pub(super) async fn see_to_own_pool(self: &Rc<Self>, id: &Rc<PoolId>) -> Outcome {
+        let early = self.state.borrow().pool(id).and_then(too_early);
+        let is_ending = self.state.borrow().pool(id).is_some_and(|pool| pool.is_ending);
+        if let Some(pause) = early {
+            self.plan(id, pause);
+            // The end of a pool is not put off by its status.
+            if !is_ending {
+                return Ok(None);
+            }
+        }
+        let known = self.state.borrow().pool(id).cloned();
+        let Some(pool) = known.filter(|pool| !pool.is_paused) else { return Ok(None) };
+        let Some(own) = pool.own.clone() else { return Ok(None) };
+        if !pool.is_ending && !is_protected(&pool) {
+            let mut finalizers = pool.finalizers.clone();
+            finalizers.push(PROTECT_OWN_POOL.to_owned());
+            self.set_own_finalizers(id, &pool, &finalizers).await?;
+            // The change makes the next look.
+            return Ok(None);
+        }
+        let census = census(&self.state.borrow(), id, &pool, &own.extent);
+        let quiet = match pool.is_ending && is_protected(&pool) {
+            true => self.quiet_for(id, &census),
+            false => None,
+        };
+        if quiet.is_some_and(|quiet| quiet.is_zero()) {
+            let mut kept = pool.finalizers.clone();
+            kept.retain(|text| text != PROTECT_OWN_POOL);
+            tracing::info!("{id} holds nothing any more, and goes");
+            self.set_own_finalizers(id, &pool, &kept).await?;
+            return Ok(None);
+        }
+        if early.is_none() {
+            self.write_own_status(id, &pool, &own, &census).await?;
+        }
+        Ok(quiet)
+    }
+
+    /// Looks at a pool after this time, once.
+    pub(super) fn plan(self: &Rc<Self>, id: &Rc<PoolId>, pause: Duration) {
+        if !self.planned.borrow_mut().insert(Rc::clone(id)) {
+            return;
+        }
+        let (this, id) = (Rc::clone(self), Rc::clone(id));
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(pause).await;
+            this.planned.borrow_mut().remove(&id);
+            this.add([Work::Pool(id)]);
+        });
+    }
+
+    /// Returns how long a pool that is being deleted has to hold nothing until it goes; `None`
+    /// while it holds something.
+    fn quiet_for(&self, id: &PoolId, census: &Census) -> Option<Duration> {
+        let mut state = self.state.borrow_mut();
+        let is_answered = 0 < state.answer_count(id);
+        let is_used = 0 < census.holders.count || census.is_asked;
+        let known = state.pool_mut(id)?;
+        if is_used || is_answered {
+            known.empty_since = None;
+            return None;
+        }
+        let since = *known.empty_since.get_or_insert_with(Instant::now);
+        Some(QUIET.saturating_sub(since.elapsed()))
+    }
+
+    async fn set_own_finalizers(
+        &self,
+        id: &PoolId,
+        pool: &PoolState,
+        finalizers: &[String],
+    ) -> Result<(), Failure> {
+        let patch = json!({"metadata": {
+            "resourceVersion": &*pool.version.revision,
+            "uid": &*pool.version.uid,
+            "finalizers": finalizers,
+        }});
+        let api = self.requests.own_pools();
+        let object = self.requests.patch(&api, id.kind.plural(), &id.name, &patch).await?;
+        self.apply(|state| watches::own_pool(state, &object));
+        Ok(())
+    }
+
+    async fn write_own_status(
+        &self,
+        id: &Rc<PoolId>,
+        pool: &PoolState,
+        own: &OwnPool,
+        census: &Census,
+    ) -> Result<(), Failure> {
+        let told = self.conditions(id, pool, census).await;
+        // What a pool with a mistake gives is not known.
+        let numbers = pool.supply.is_ok().then_some(census);
+        let status = own_status::status(&own.status, &told, numbers, own.generation, now());
+        if status == own.status {
+            return Ok(());
+        }
+        if let Some(known) = self.state.borrow_mut().pool_mut(id) {
+            known.written_at = Some(Instant::now());
+        }
+        let patch = json!({
+            "metadata": {"uid": &*pool.version.uid, "resourceVersion": &*pool.version.revision},
+            "status": change(&own.status, &status),
+        });
+        let api = self.requests.own_pools();
+        let object = self.requests.patch_status(&api, id.kind.status(), &id.name, &patch).await?;
+        self.apply(|state| watches::own_pool(state, &object));
+        if !own_status::is_older_than(own.status.writer.as_deref()) {
+            let regarding = Regarding::pool(id, &pool.version.uid);
+            for told in own_status::turned(&own.status, &told) {
+                self.tell(&regarding, told).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn conditions(&self, id: &PoolId, pool: &PoolState, census: &Census) -> Vec<Told> {
+        let readiness = match (&pool.supply, pool.is_ending) {
+            (_, true) => {
+                let names = self.holders(pool, &census.holders).await;
+                Readiness::Deleting(own_status::waits(&census.holders, &names, QUIET.as_secs()))
+            }
+            (Err(mistake), false) => Readiness::Invalid(mistake.clone()),
+            (Ok(_), false) => Readiness::Ready,
+        };
+        let mut told = vec![own_status::ready(&readiness)];
+        if pool.supply.is_ok() {
+            let names = self.holders(pool, &census.outside).await;
+            let overlaps = overlaps::overlaps(&self.state.borrow(), id, pool);
+            told.push(own_status::full(census));
+            told.push(own_status::overlapping(overlaps::summary(&overlaps)));
+            told.push(own_status::draining(&census.outside, &names));
+        }
+        told
+    }
+
+    /// Returns the first holders of a group, for people. The names of pods are not kept, so they are
+    /// asked for.
+    async fn holders(&self, pool: &PoolState, group: &Group) -> Vec<String> {
+        let mut names = Vec::with_capacity(FEW);
+        for address in &group.first {
+            names.push(format!("{address} ({})", self.holder(pool, *address).await));
+        }
+        names
+    }
+
+    async fn holder(&self, pool: &PoolState, address: IpAddr) -> String {
+        let holder = self
+            .state
+            .borrow()
+            .held
+            .get(&pool.scope_label, address)
+            .map(|holding| holding.holder.clone());
+        if let Some(claim @ Holder::Claim(_)) = &holder {
+            return claim.told().unwrap_or_default();
+        }
+        let name = names::object(&pool.scope, address);
+        let found = self.requests.get(&self.requests.allocations(), &name).await;
+        let text = |object: &Value, key: &str| object.get(key)?.as_str().map(str::to_owned);
+        let pod = found.ok().flatten().and_then(|object| {
+            let pod = object.data.get("spec")?.get("podRef")?.clone();
+            Some(format!("pod {}/{}", text(&pod, "namespace")?, text(&pod, "name")?))
+        });
+        // A call without a pod has none, and the API server may be away.
+        pod.unwrap_or_else(|| "an attachment".to_owned())
+    }
+}
+
+fn is_protected(pool: &PoolState) -> bool {
+    pool.finalizers.iter().any(|text| text == PROTECT_OWN_POOL)
+}
+
+/// Returns how long a look at a pool has to wait, because its status was written a short time ago.
+/// What pods and claims change waits. What a person changes does not: a person waits for it.
+fn too_early(pool: &PoolState) -> Option<Duration> {
+    let own = pool.own.as_ref()?;
+    let left = PAUSE.checked_sub(pool.written_at?.elapsed()).filter(|left| !left.is_zero())?;
+    let is_old = own_status::is_older_than(own.status.writer.as_deref());
+    let ready = own.status.conditions.iter().find(|found| found.kind == "Ready")?;
+    let expected = match (&pool.supply, pool.is_ending) {
+        (_, true) => "Deleting",
+        (Err(_), false) => "Invalid",
+        (Ok(_), false) => "Ready",
+    };
+    let is_told =
+        own.status.observed_generation == Some(own.generation) && ready.reason == expected;
+    let may_wait = (is_told || is_old) && (pool.is_ending || is_protected(pool));
+    may_wait.then_some(left)
+}
+
+/// Returns the merge patch of a status. Only null removes a key.
+fn change(before: &Status, after: &Status) -> Value {
+    let mut change = json!(after);
+    if let (Value::Object(change), Value::Object(before)) = (&mut change, json!(before)) {
+        for key in before.keys() {
+            change.entry(key).or_insert(Value::Null);
+        }
+    }
+    change
+}

@@ -1,0 +1,73 @@
+//! The status of the IPPool custom resource: what the controller reports about a pool. Nodes do not
+//! read it. The manifest in deploy/crd is generated from these structs.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the controller reports about the pool. No node reads it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(description = "What the controller reports about the pool. No node reads it.")]
+pub struct Status {
+    /// Ready, Full, Overlapping and Draining.
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map"), extend("x-kubernetes-list-map-keys" = ["type"]))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// The generation of the spec that the conditions and numbers are about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The number of addresses of the pool: those that can be given, the reserved and the excluded
+    /// ones. It is text, because a /64 has more addresses than a number of the API can count.
+    #[schemars(length(max = 39), regex(pattern = r"^[0-9]+$"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<String>,
+    /// The number of them that pods and claims hold.
+    #[schemars(length(max = 39), regex(pattern = r"^[0-9]+$"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
+    /// The number of them that can be given now, without the reserved ones.
+    #[schemars(length(max = 39), regex(pattern = r"^[0-9]+$"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub free: Option<String>,
+    /// The number of them that only certain pods get, held or not.
+    #[schemars(length(max = 39), regex(pattern = r"^[0-9]+$"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reserved: Option<String>,
+    /// The number of them that are not given: excluded addresses, gateways and gaps.
+    #[schemars(length(max = 39), regex(pattern = r"^[0-9]+$"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub excluded: Option<String>,
+    /// The number of held addresses that the pool does not give any more.
+    #[schemars(length(max = 39), regex(pattern = r"^[0-9]+$"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub out_of_range: Option<String>,
+    /// The version of the controller that wrote the conditions. An older one leaves them alone.
+    #[schemars(length(max = 64))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub writer: Option<String>,
+}
+
+/// What is true of the pool, as the API conventions of Kubernetes want it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// What the condition is about.
+    #[serde(rename = "type")]
+    #[schemars(length(max = 316))]
+    pub kind: String,
+    /// True, False or Unknown.
+    #[schemars(regex(pattern = r"^(True|False|Unknown)$"))]
+    pub status: String,
+    /// The reason, one word.
+    #[schemars(length(min = 1, max = 1024))]
+    pub reason: String,
+    /// The reason for people.
+    #[schemars(length(max = 32768))]
+    pub message: String,
+    /// The generation of the spec that the condition is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// When the status changed last.
+    #[schemars(length(max = 64))]
+    pub last_transition_time: String,
+}
