@@ -1,9 +1,11 @@
 //! The command line as clap reads it: commands, options and the text of their help. tests/data/help
 //! has all of it.
 //!
-//! - `list`: the options of `hereabouts list`
+//! - `leaks`, `list`: the options of `hereabouts leaks` and `hereabouts list`
 //! - `pool`: the commands `hereabouts pool`
 
+#[cfg(feature = "kube")]
+mod leaks;
 mod list;
 mod pool;
 
@@ -11,6 +13,8 @@ mod pool;
 use super::install;
 use super::selectors;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+#[cfg(feature = "kube")]
+pub(crate) use leaks::LeaksArgs;
 pub(crate) use list::ListArgs;
 pub(super) use pool::PoolCommand;
 pub(crate) use pool::{ConvertArgs, ManifestFormat};
@@ -40,6 +44,8 @@ Examples:
   hereabouts release 192.168.20.10         release one address
   hereabouts release --node worker-7       release all addresses of a dead node
   hereabouts sweep --dry-run               show what sweep would release on this node
+  hereabouts leaks --kubeconfig admin.conf
+                                           show addresses whose holders are probably gone
   hereabouts verify                        check the store for problems
   hereabouts repair                        repair the problems of this node
   hereabouts store test /mnt/nfs           test whether machines can share a store there
@@ -48,7 +54,7 @@ Examples:
 The store is the one that --data-dir, --kubeconfig, --config or the node's flat
 file names, otherwise /var/lib/cni/hereabouts. Each command prints to stderr
 which store it uses. On a workstation, pass --kubeconfig to list, show, usage,
-verify and release. Run sweep and repair on the node itself.
+leaks, verify and release. Run sweep and repair on the node itself.
 
 Exit status: 0 success, 1 failure, 2 wrong usage.";
 
@@ -117,6 +123,23 @@ pub(super) enum Command {
     /// Counts the held, free and excluded addresses of each range. Gateways count
     /// as excluded.
     Usage(UsageArgs),
+    /// Show addresses whose holders are probably gone
+    ///
+    /// Compares the addresses of the Kubernetes store with the pods and nodes of the
+    /// cluster, and changes nothing. It shows an address if its pod or node is gone,
+    /// has been replaced or has ended, if the node has booted since, or if the pod runs
+    /// with other addresses.
+    ///
+    /// This is evidence and not proof: a pod that was deleted by force runs on if its
+    /// node is cut off. sweep, on the node itself, checks the sandboxes and releases
+    /// what is really free.
+    ///
+    /// The kubeconfig's user needs the right to list pods and nodes. A node's own
+    /// kubeconfig does not have it.
+    ///
+    /// Exit status: 0 no candidates, 1 candidates or failure, 2 wrong usage.
+    #[cfg(feature = "kube")]
+    Leaks(LeaksArgs),
     /// Explain which address a pod would get now, and why
     ///
     /// Carries out an ADD that changes nothing, on this node and its store: the flat

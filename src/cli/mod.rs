@@ -12,6 +12,8 @@ mod explain;
 mod input_files;
 #[cfg(feature = "kube")]
 mod install;
+#[cfg(feature = "kube")]
+mod leaks;
 mod list;
 mod locate;
 mod networks;
@@ -38,6 +40,8 @@ mod verify;
 use crate::environment::Environment;
 #[cfg(feature = "kube")]
 pub(crate) use args::DualStackArgs;
+#[cfg(feature = "kube")]
+pub(crate) use args::LeaksArgs;
 #[cfg(feature = "kube")]
 use args::ValidateCommand;
 pub(crate) use args::{
@@ -105,6 +109,8 @@ fn carry_out(environment: &Environment, cli: &Cli) -> anyhow::Result<()> {
     }
     match &cli.command {
         Command::List(args) => list::list(environment, &args.store, args),
+        #[cfg(feature = "kube")]
+        Command::Leaks(args) => leaks::leaks(environment, args),
         Command::Show(args) => show::show(environment, &args.store, args),
         Command::Explain(args) => explain::explain(environment, args),
         Command::Usage(args) => usage::usage(environment, &args.store, args),

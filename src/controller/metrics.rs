@@ -67,6 +67,11 @@ struct Pool {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Leak {
+    evidence: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Version {
     version: &'static str,
 }
@@ -89,6 +94,7 @@ pub struct Metrics {
     out_of_range: Family<Pool, Large>,
     ready: Family<Pool, Gauge>,
     waiting: Family<Pool, Gauge>,
+    leaks: Family<Leak, Gauge>,
     leader: Gauge,
     synced: Gauge,
     adopted: Counter,
@@ -116,6 +122,7 @@ impl Metrics {
             out_of_range: Family::default(),
             ready: Family::default(),
             waiting: Family::default(),
+            leaks: Family::default(),
             leader: Gauge::default(),
             synced: Gauge::default(),
             adopted: Counter::default(),
@@ -147,6 +154,11 @@ impl Metrics {
             m.ready.clone(),
         );
         r.register("claims_waiting", "Claims of the pool that have no address", m.waiting.clone());
+        r.register(
+            "leak_candidates",
+            "Addresses whose holders are probably gone, by the evidence",
+            m.leaks.clone(),
+        );
         r.register(
             "controller_writes",
             "Write requests to the API server, by their outcome",
@@ -250,6 +262,10 @@ impl Metrics {
             self.ready.get_or_create(&pool).set(numbers.trouble.is_none().into());
             self.waiting.get_or_create(&pool).set(numbers.waiting.try_into().unwrap_or(i64::MAX));
         }
+        self.leaks.clear();
+        for (evidence, count) in observed.leaks() {
+            self.leaks.get_or_create(&Leak { evidence }).set(count.try_into().unwrap_or(i64::MAX));
+        }
         let mut text = String::new();
         // Only a writer can fail, and a String does not.
         let _ = prometheus_text::encode(&mut text, &self.registry);
@@ -274,6 +290,9 @@ mod tests {
         }
         fn pools(&self) -> Vec<PoolNumbers> {
             self.0.clone()
+        }
+        fn leaks(&self) -> Vec<(&'static str, u64)> {
+            vec![("pod-gone", 2), ("node-gone", 0)]
         }
     }
 
@@ -306,6 +325,8 @@ mod tests {
         has(&format!("hereabouts_pool_addresses_out_of_range{} 1.0", labels("a")));
         has(&format!("hereabouts_pool_ready{} 1", labels("a")));
         has(&format!("hereabouts_claims_waiting{} 4", labels("a")));
+        has(r#"hereabouts_leak_candidates{evidence="pod-gone"} 2"#);
+        has(r#"hereabouts_leak_candidates{evidence="node-gone"} 0"#);
         has("hereabouts_controller_is_leader 1");
         has("hereabouts_controller_synced 1");
 

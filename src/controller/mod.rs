@@ -5,6 +5,7 @@
 //! - `watches`: reads what the API server has into `state`, and tells what changed
 //! - `claims`: answers the claims whose pool, address or cluster has changed
 //! - `provider`: whether the provider of Cluster API runs, too. Then no claim of its pools is answered
+//! - `pods_and_nodes`: watches pods and nodes, and looks for leak candidates
 //! - `serve`: health, readiness and metrics over HTTP
 //! - `lease`: which of several replicas writes. This only saves work: every write is safe if
 //!   another replica does the same at the same time
@@ -20,6 +21,7 @@ pub mod conditions;
 pub mod decide;
 pub mod events;
 pub mod extent;
+pub mod leaks;
 pub mod lease;
 pub mod metrics;
 pub mod numbers;
@@ -28,6 +30,7 @@ pub mod overlaps;
 pub mod overview;
 pub mod own_pools;
 pub mod own_status;
+pub mod pods_and_nodes;
 pub mod pool;
 pub mod pool_events;
 pub mod provider;
@@ -35,6 +38,7 @@ pub mod requests;
 pub mod sent_events;
 pub mod serve;
 pub mod shapes;
+pub mod slim;
 pub mod state;
 pub mod watches;
 pub mod work;
@@ -92,6 +96,7 @@ async fn run(options: &Options) -> anyhow::Result<()> {
     let controller =
         Rc::new(work::Controller::new(requests, state, Rc::clone(&metrics), leading.clone()));
     spawn_local(watches::run(Rc::clone(&controller), clusters, has_services));
+    spawn_local(pods_and_nodes::run(Rc::clone(&controller)));
     if !options.beside_provider {
         controller.state.borrow_mut().provider = state::Provider::InDoubt;
         spawn_local(Rc::clone(&controller).look_for_provider());

@@ -6,6 +6,8 @@ pub trait Observed {
     fn is_synced(&self) -> bool;
     /// Returns the pools, in the order of kind, namespace and name.
     fn pools(&self) -> Vec<PoolNumbers>;
+    /// Returns the number of leak candidates for each kind of evidence. Empty if it is not known.
+    fn leaks(&self) -> Vec<(&'static str, u64)>;
 }
 
 /// A pool in numbers. A /64 has more addresses than a `u64` can count.

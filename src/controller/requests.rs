@@ -164,6 +164,15 @@ impl Requests {
         Api::all_with(self.client.clone(), resource)
     }
 
+    /// Returns the API of a resource in one namespace, whose objects are read in another shape.
+    #[must_use]
+    pub fn within<K>(&self, namespace: &str, resource: &ApiResource) -> Api<K>
+    where
+        K: k8s::Resource<DynamicType = ApiResource, Scope = k8s::core::DynamicResourceScope>,
+    {
+        Api::namespaced_with(self.client.clone(), namespace, resource)
+    }
+
     /// Reads an object as it is now. `None` if it is gone.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //!
 //! Every field may be absent: an object that lacks one must not stop the reading of all others.
 
+use crate::store::kube::objects::evidence::HolderFields;
 use k8s::api::{ApiResource, DynamicObject, GroupVersionKind, Object};
 use k8s::core::object::NotUsed;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -165,6 +166,9 @@ pub struct AllocationSpec {
     pub claim: Option<ObjectRef>,
     /// The pool of the claim.
     pub pool: Option<ObjectRef>,
+    /// The attachment. Empty for an address that a claim holds.
+    #[serde(flatten)]
+    pub attachment: HolderFields,
 }
 
 /// An object of the API.

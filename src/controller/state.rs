@@ -6,11 +6,13 @@
 
 mod gone;
 mod held;
+mod holders;
 mod objects;
 mod services;
 
 use gone::Gone;
 pub use held::{ClaimHolder, Held, Holder, Holding};
+pub use holders::Holders;
 pub use objects::{Answer, Claim, Cluster, Name, OwnPool, PoolState, Provider, Said, Version};
 
 use super::overview::PoolNumbers;
@@ -60,6 +62,8 @@ pub struct State {
     services: services::Services,
     /// What is held, by scope and address.
     pub held: Held,
+    /// The attachments that hold addresses.
+    pub holders: Holders,
     claims_of: HashMap<Rc<PoolId>, BTreeSet<Name>>,
     answers_of: HashMap<Rc<PoolId>, BTreeSet<(IpAddr, Name)>>,
     ids: HashSet<Rc<PoolId>>,
@@ -280,6 +284,7 @@ impl State {
                 self.work_of_cluster(name)
             }
             Kind::Allocations => {
+                self.holders.remove(&name.name);
                 let freed = self.held.remove(&name.name);
                 freed.map_or_else(Vec::new, |scope| self.work_of_scope(&scope))
             }
@@ -487,6 +492,12 @@ impl State {
     #[must_use]
     pub fn is_synced(&self) -> bool {
         self.needed.is_subset(&self.read)
+    }
+
+    /// Returns whether everything that is held has been read once.
+    #[must_use]
+    pub fn has_read_allocations(&self) -> bool {
+        self.read.contains(&Kind::Allocations)
     }
 
     /// Returns the pools in numbers.

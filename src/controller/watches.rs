@@ -208,6 +208,7 @@ fn cluster(state: &mut State, object: &ClusterObject) -> Vec<Work> {
 fn held(state: &mut State, object: &AllocationObject) -> Vec<Work> {
     let name = object.metadata.name.clone().unwrap_or_default();
     let version = Version::of(&object.metadata);
+    state.holders.note(&name, version.clone(), &object.spec.attachment);
     let holder = match &object.spec.claim {
         None => Holder::Attachment,
         Some(claim) => {

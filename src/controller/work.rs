@@ -3,6 +3,7 @@
 //! Each piece of work is done by one task at a time. If something changes meanwhile, it is looked
 //! at again afterwards. Work that fails is repeated after a while that grows.
 
+use super::leaks::Leaks;
 use super::metrics::Metrics;
 use super::overview::{Observed, PoolNumbers};
 use super::pool::PoolId;
@@ -35,6 +36,8 @@ pub struct Controller {
     pub state: Rc<RefCell<State>>,
     /// The metrics.
     pub(super) metrics: Rc<Metrics>,
+    /// What is known for leak candidates.
+    pub leaks: Leaks,
     leading: watch::Receiver<bool>,
     pending: RefCell<Pending>,
     running: RefCell<HashMap<Work, bool>>,
@@ -72,6 +75,7 @@ impl Controller {
         Self {
             requests,
             state,
+            leaks: Leaks::default(),
             metrics,
             leading,
             pending: RefCell::default(),
@@ -218,6 +222,11 @@ impl Observed for Controller {
 
     fn pools(&self) -> Vec<PoolNumbers> {
         self.state.borrow().pool_numbers()
+    }
+
+    fn leaks(&self) -> Vec<(&'static str, u64)> {
+        let counts = self.leaks.counts(Instant::now()).unwrap_or_default();
+        counts.into_iter().map(|(evidence, count)| (evidence.word(), count)).collect()
     }
 }
 

@@ -10,6 +10,7 @@ mod attachment;
 mod claim_allocation;
 mod family_order;
 mod ids;
+pub mod leak;
 mod order;
 mod request;
 mod request_error;

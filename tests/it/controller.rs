@@ -5,6 +5,8 @@ use crate::support::cluster::Cluster;
 
 /// What it serves over HTTP, and its limits.
 mod http;
+/// Leak candidates.
+mod leaks;
 /// Several replicas and their lease.
 mod replicas;
 /// The rights of deploy/controller.

@@ -92,6 +92,9 @@ mod kube_costs;
 /// The API server fails in every way, is slow, or forgets.
 #[cfg(feature = "kube")]
 mod kube_faults;
+/// Addresses whose holders are probably gone.
+#[cfg(feature = "kube")]
+mod leaks;
 mod limits;
 /// What a shared store has lost, and the notes that restore it.
 mod lost_records;

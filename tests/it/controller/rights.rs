@@ -43,6 +43,9 @@ fn it_needs_no_right_that_it_does_not_have() {
         assert_eq!(container[probe]["httpGet"]["port"], "metrics");
         replica.wait(20, probe, |replica| (replica.get(path).status == 200).then_some(()));
     }
+    replica.wait(20, "pods and nodes", |replica| {
+        replica.metric(r#"hereabouts_leak_candidates{evidence="pod-gone"}"#)
+    });
     // Some renewals.
     pause(Duration::from_secs(5));
     let (log, metrics) = (replica.log(), replica.get("/metrics").body);

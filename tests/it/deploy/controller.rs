@@ -129,6 +129,8 @@ fn its_rights_are_these_and_no_others() {
         (&["create", "patch"], "events.k8s.io/events"),
         (&["update"], "hereabouts.dev/ippools/finalizers"),
         (&["get", "list", "watch"], "cluster.x-k8s.io/clusters"),
+        (&["get", "list", "watch"], "/nodes"),
+        (&["get", "list", "watch"], "/pods"),
     ] {
         for verb in verbs {
             assert!(may(cluster, verb, resource, "", ""), "{verb} {resource}");
@@ -160,8 +162,10 @@ fn its_rights_are_these_and_no_others() {
         ("create", leases, "", "default"),
         ("delete", leases, name, own),
         ("get", "/secrets", "", own),
-        ("list", "/pods", "", ""),
-        ("get", "/nodes", "", ""),
+        ("patch", "/pods", "", ""),
+        ("delete", "/pods", "", ""),
+        ("create", "/pods/eviction", "", ""),
+        ("patch", "/nodes", "", ""),
         ("create", "/serviceaccounts/token", "", own),
         ("patch", "hereabouts.dev/ipallocations", "", ""),
         ("create", "hereabouts.dev/ippools", "", ""),

@@ -1,10 +1,12 @@
 //! The custom resources: the shapes of an address and of a pool, and the names of objects and labels.
 //!
 //! An IPAllocation has one of two holders: an attachment (`ip_allocation`) or a claim
-//! (`claim_object`). `held` tells them apart.
+//! (`claim_object`). `held` tells them apart. `evidence` reads the few fields of allocations, pods and
+//! nodes by which leak candidates are found.
 
 pub mod claim_object;
 pub(crate) mod error_text;
+pub mod evidence;
 pub mod held;
 pub mod ip_allocation;
 pub mod ip_pool;
