@@ -5,14 +5,18 @@
 //! other module does arithmetic on addresses.
 
 mod blocks;
+mod grid;
 mod range;
 mod set;
 mod subnet;
+mod sweep;
 
 pub use blocks::Blocks;
+pub use grid::Grid;
 pub use range::Range;
 pub use set::{AddrSet, Mask, Shard, add_bit, bits_from, lowest_free, remove_bit};
 pub use subnet::Subnet;
+pub use sweep::{Edge, sweep};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -59,6 +59,21 @@ impl Range {
         address(self.family, self.last)
     }
 
+    /// Returns the ranges of all addresses, IPv4 first.
+    #[must_use]
+    pub const fn all() -> [Self; 2] {
+        [
+            Self::spanning(Family::V4, 0, Family::V4.highest()),
+            Self::spanning(Family::V6, 0, Family::V6.highest()),
+        ]
+    }
+
+    /// Returns the number of addresses. Saturates at 2^128 - 1.
+    #[must_use]
+    pub const fn count(&self) -> u128 {
+        (self.last - self.first).saturating_add(1)
+    }
+
     /// Returns whether the address is in this range.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {

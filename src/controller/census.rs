@@ -110,13 +110,13 @@ fn held<'s>(
 }
 
 const fn is_told(holding: &Holding) -> bool {
-    matches!(holding.holder, Holder::Attachment | Holder::Claim(_))
+    matches!(holding.holder, Holder::Attachment(_) | Holder::Claim(_))
 }
 
 fn is_believed(holding: &Holding) -> bool {
     match holding.holder {
         Holder::Unknown(until) => Instant::now() < until,
-        Holder::Attachment | Holder::Claim(_) | Holder::Asked(_) => true,
+        Holder::Attachment(_) | Holder::Claim(_) | Holder::Asked(_) => true,
     }
 }
 

@@ -285,7 +285,7 @@ fn held_by<'s>(state: &'s State, claim: &Claim) -> Option<(IpAddr, &'s ClaimHold
         let (_, address) = crate::store::kube::objects::names::split(&name)?;
         match &state.held.named(&name)?.holder {
             Holder::Claim(holder) => Some((address, &**holder)),
-            Holder::Attachment | Holder::Asked(_) | Holder::Unknown(_) => None,
+            Holder::Attachment(_) | Holder::Asked(_) | Holder::Unknown(_) => None,
         }
     });
     held.min_by_key(|(address, _)| *address)
@@ -324,7 +324,7 @@ fn holder(
 ) -> Option<String> {
     let held = state.held.get(&pool.scope_label, address);
     match held.map(|holding| &holding.holder) {
-        Some(holder @ (Holder::Claim(_) | Holder::Attachment)) => holder.told(),
+        Some(holder @ (Holder::Claim(_) | Holder::Attachment(_))) => holder.told(),
         Some(Holder::Asked(_)) => Some("another claim".to_owned()),
         Some(Holder::Unknown(until)) if instant < *until => Some("another holder".to_owned()),
         Some(Holder::Unknown(_)) | None => state
@@ -344,7 +344,7 @@ fn lowest_free(
 ) -> Option<Candidate> {
     let is_taken = |holder: &Holder| match holder {
         Holder::Unknown(until) => instant < *until,
-        Holder::Attachment | Holder::Claim(_) | Holder::Asked(_) => true,
+        Holder::Attachment(_) | Holder::Claim(_) | Holder::Asked(_) => true,
     };
     for range in part.addresses.ranges() {
         let family = range.family();

@@ -6,7 +6,7 @@
 //! - `claims`: answers the claims whose pool, address or cluster has changed
 //! - `provider`: whether the provider of Cluster API runs, too. Then no claim of its pools is answered
 //! - `pods_and_nodes`: watches pods and nodes, and looks for leak candidates
-//! - `serve`: health, readiness and metrics over HTTP
+//! - `serve`: health, readiness, metrics and the page over HTTP
 //! - `lease`: which of several replicas writes. This only saves work: every write is safe if
 //!   another replica does the same at the same time
 //!
@@ -30,6 +30,7 @@ pub mod overlaps;
 pub mod overview;
 pub mod own_pools;
 pub mod own_status;
+pub mod page;
 pub mod pods_and_nodes;
 pub mod pool;
 pub mod pool_events;
@@ -93,8 +94,12 @@ async fn run(options: &Options) -> anyhow::Result<()> {
     let has_services = serves_service_cidrs(&client).await;
     let state = Rc::new(RefCell::new(state::State::new(watches::kinds(), version != "v1beta1")));
     let requests = requests::Requests::new(client.clone(), &version, Rc::clone(&metrics));
-    let controller =
-        Rc::new(work::Controller::new(requests, state, Rc::clone(&metrics), leading.clone()));
+    let controller = Rc::new(work::Controller::new(
+        requests,
+        Rc::clone(&state),
+        Rc::clone(&metrics),
+        leading.clone(),
+    ));
     spawn_local(watches::run(Rc::clone(&controller), clusters, has_services));
     spawn_local(pods_and_nodes::run(Rc::clone(&controller)));
     if !options.beside_provider {
@@ -103,7 +108,8 @@ async fn run(options: &Options) -> anyhow::Result<()> {
     }
     let observed: Rc<dyn Observed> = Rc::clone(&controller) as Rc<dyn Observed>;
     spawn_local(controller.run());
-    let served = serve::Served { metrics, observed, leading };
+    let pages = page::Pages::new(state);
+    let served = serve::Served { metrics, observed, leading, pages };
     let server = spawn_local(serve::serve(listener, served));
 
     let identity = identity()?;

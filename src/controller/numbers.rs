@@ -156,7 +156,7 @@ fn is_used(state: &State, id: &PoolId, pool: &PoolState) -> bool {
         || state.held.in_scope(&pool.scope_label).any(|holding| match &holding.holder {
             Holder::Claim(holder) => holder.pool.as_deref() == Some(id),
             Holder::Asked(_) => true,
-            Holder::Attachment | Holder::Unknown(_) => false,
+            Holder::Attachment(_) | Holder::Unknown(_) => false,
         })
 }
 

@@ -12,7 +12,7 @@ pub struct Options {
     /// The kubeconfig. By default $KUBECONFIG, and in a pod its ServiceAccount
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
-    /// The address for health, readiness and metrics
+    /// The address for health, readiness, metrics and the page
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
     /// Write only while this replica holds the lease. Needed if there are several replicas

@@ -141,6 +141,44 @@ pub struct Supply {
     pub parts: Vec<Part>,
     /// How long an address stays held after its claim was deleted.
     pub grace: Duration,
+    /// What it lists, whether it gives it or not.
+    pub outline: Outline,
+}
+
+/// What a pool lists. Of that, it gives what is in its parts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outline {
+    /// The subnets.
+    pub sections: Vec<Section>,
+    /// The addresses for certain pods.
+    pub reserved: Blocks,
+}
+
+/// What a pool lists in one subnet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Section {
+    /// The subnet.
+    pub subnet: Subnet,
+    /// The addresses, whether they are given or not.
+    pub listed: Blocks,
+    /// The gateway.
+    pub gateway: Option<IpAddr>,
+}
+
+impl Outline {
+    /// Returns how many addresses are listed. Saturates at 2^128 - 1.
+    #[must_use]
+    pub fn count(&self) -> u128 {
+        self.sections.iter().fold(0, |sum: u128, section| sum.saturating_add(section.count()))
+    }
+}
+
+impl Section {
+    /// Returns how many addresses are listed. Saturates at 2^128 - 1.
+    #[must_use]
+    pub fn count(&self) -> u128 {
+        self.listed.ranges().fold(0, |sum: u128, range| sum.saturating_add(range.count()))
+    }
 }
 
 /// Addresses of a pool that share a subnet.
@@ -204,7 +242,9 @@ impl Supply {
         let whole = Range::new(lowest, highest).unwrap_or(Range::single(lowest));
         let addresses = AddrSet::outside(&whole, &[&barred]);
         let parts = vec![Part { addresses, prefix: spec.prefix, gateway }];
-        Ok(Self { parts, grace: Duration::from_secs(spec.grace_seconds.into()) })
+        let sections = vec![Section { subnet, listed: all, gateway }];
+        let outline = Outline { sections, reserved: Blocks::default() };
+        Ok(Self { parts, grace: Duration::from_secs(spec.grace_seconds.into()), outline })
     }
 
     /// Returns what a pool of hereabouts gives to claims: what it gives to pods, too.
@@ -212,7 +252,14 @@ impl Supply {
     pub fn of_own(pool: &Pool) -> Self {
         let reserved = pool.reservations.iter().flat_map(|entry| entry.ranges.iter().copied());
         let gateways = pool.subnets.iter().filter_map(|subnet| subnet.gateway).map(Range::single);
-        let barred: Blocks = reserved.chain(gateways).collect();
+        let reserved: Blocks = reserved.collect();
+        let barred: Blocks = reserved.ranges().chain(gateways).collect();
+        let sections = pool.subnets.iter().map(|subnet| Section {
+            subnet: subnet.subnet,
+            listed: subnet.addresses.clone(),
+            gateway: subnet.gateway,
+        });
+        let outline = Outline { sections: sections.collect(), reserved };
         let parts = pool.subnets.iter().flat_map(|subnet| {
             let excluded: Blocks = subnet.excluded.iter().map(|entry| entry.range).collect();
             let barred = &barred;
@@ -227,7 +274,7 @@ impl Supply {
                 .collect();
             parts
         });
-        Self { parts: parts.collect(), grace: Duration::ZERO }
+        Self { parts: parts.collect(), grace: Duration::ZERO, outline }
     }
 
     /// Returns how many addresses the pool can give.

@@ -1,4 +1,4 @@
-//! Health, readiness and metrics over HTTP. Nothing here is secret, and nothing changes anything,
+//! Health, readiness, metrics and the page over HTTP. Nothing here is secret, and nothing changes anything,
 //! so there is neither TLS nor a login. docs/controller.md says how to put them in front.
 //!
 //! A connection serves one request and lives for seconds. If there are too many, the oldest one
@@ -6,12 +6,16 @@
 
 use super::metrics::{CONTENT_TYPE, Metrics};
 use super::overview::Observed;
+use super::page::{Page, Pages};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE as TYPE, HeaderValue};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE as TYPE, HeaderValue,
+    REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::libc;
 use std::collections::VecDeque;
@@ -46,6 +50,8 @@ pub struct Served {
     pub observed: Rc<dyn Observed>,
     /// Whether this replica writes.
     pub leading: watch::Receiver<bool>,
+    /// The page.
+    pub pages: Pages,
 }
 
 /// Opens the port. If a kernel without IPv6 is asked for every address of it, every address of IPv4
@@ -92,8 +98,8 @@ pub async fn serve(listener: TcpListener, served: Served) {
 
 async fn connection(stream: TcpStream, served: Rc<Served>) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let answer = answer(&served, request.method(), request.uri().path());
-        async move { Ok::<_, Infallible>(answer) }
+        let served = Rc::clone(&served);
+        async move { Ok::<_, Infallible>(answer(&served, request.method(), request.uri()).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -106,13 +112,15 @@ async fn connection(stream: TcpStream, served: Rc<Served>) {
     let _ = timeout(CONNECTION, connection).await;
 }
 
-fn answer(served: &Served, method: &Method, path: &str) -> Response<Full<Bytes>> {
-    if method != Method::GET {
-        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET is allowed\n".to_owned());
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+async fn answer(served: &Served, method: &Method, uri: &Uri) -> Response<Full<Bytes>> {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        let body = "only GET and HEAD are allowed\n".to_owned();
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, body);
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
-    match path {
+    let leading = *served.leading.borrow();
+    match uri.path() {
         // The event loop has answered, so it is alive.
         "/healthz" => text(StatusCode::OK, "ok\n".to_owned()),
         "/readyz" if served.observed.is_synced() => text(StatusCode::OK, "ok\n".to_owned()),
@@ -121,19 +129,41 @@ fn answer(served: &Served, method: &Method, path: &str) -> Response<Full<Bytes>>
             "the controller has not read all objects of the API server yet\n".to_owned(),
         ),
         "/metrics" => {
-            let leading = *served.leading.borrow();
             let mut response =
                 text(StatusCode::OK, served.metrics.text(&*served.observed, leading));
             response.headers_mut().insert(TYPE, HeaderValue::from_static(CONTENT_TYPE));
             response
         }
-        _ => text(StatusCode::NOT_FOUND, "here are /healthz, /readyz and /metrics\n".to_owned()),
+        path => match served.pages.get(path, uri.query().unwrap_or_default(), leading).await {
+            Some(page) => html(page, served.pages.policy()),
+            None => text(
+                StatusCode::NOT_FOUND,
+                "here are /, /search, /overlaps, /healthz, /readyz and /metrics\n".to_owned(),
+            ),
+        },
     }
 }
 
 fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
-    response.headers_mut().insert(TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    let headers = response.headers_mut();
+    headers.insert(TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// Returns an answer that a browser shows and that can do nothing in it.
+fn html(page: Page, policy: &str) -> Response<Full<Bytes>> {
+    let status = StatusCode::from_u16(page.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = text(status, page.html);
+    let headers = response.headers_mut();
+    headers.insert(TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    if let Ok(policy) = HeaderValue::from_str(policy) {
+        headers.insert(CONTENT_SECURITY_POLICY, policy);
+    }
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    // It shows one moment, and names of pods: no proxy keeps it.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

@@ -4,12 +4,15 @@
 //! It may be behind the API server. So nothing here decides who holds an address: a write does,
 //! which the API server refuses if the address has a holder or the object has changed.
 
+mod attached;
 mod gone;
 mod held;
 mod holders;
 mod objects;
 mod services;
 
+pub use attached::Attached;
+use attached::Attachments;
 use gone::Gone;
 pub use held::{ClaimHolder, Held, Holder, Holding};
 pub use holders::Holders;
@@ -64,6 +67,7 @@ pub struct State {
     pub held: Held,
     /// The attachments that hold addresses.
     pub holders: Holders,
+    attachments: Attachments,
     claims_of: HashMap<Rc<PoolId>, BTreeSet<Name>>,
     answers_of: HashMap<Rc<PoolId>, BTreeSet<(IpAddr, Name)>>,
     ids: HashSet<Rc<PoolId>>,
@@ -127,14 +131,14 @@ impl State {
         self.pools.get(id)
     }
 
+    /// Returns all pools, in the order of kind, namespace and name.
+    pub fn pools(&self) -> impl Iterator<Item = (&Rc<PoolId>, &PoolState)> {
+        self.pools.iter()
+    }
+
     /// Returns a pool, to note something about it.
     pub fn pool_mut(&mut self, id: &PoolId) -> Option<&mut PoolState> {
         self.pools.get_mut(id)
-    }
-
-    /// Returns all pools, in order.
-    pub fn pools(&self) -> impl Iterator<Item = (&Rc<PoolId>, &PoolState)> {
-        self.pools.iter()
     }
 
     /// Returns a cluster.
@@ -158,6 +162,16 @@ impl State {
         let id = Rc::new(id);
         self.ids.insert(Rc::clone(&id));
         id
+    }
+
+    /// Returns the one copy of a pod on a node.
+    pub fn attached(&mut self, namespace: &str, pod: &str, node: &str) -> Rc<Attached> {
+        self.attachments.shared(namespace, pod, node)
+    }
+
+    /// Returns the claims of a pool.
+    pub fn claims_of(&self, pool: &PoolId) -> impl Iterator<Item = &Name> {
+        self.claims_of.get(pool).into_iter().flatten()
     }
 
     /// Returns the addresses of a pool's answers, each with the name of its answer.
@@ -233,7 +247,11 @@ impl State {
                 known.filter(|name| !seen.contains(name)).collect()
             }
         };
-        gone.iter().flat_map(|name| self.forget(kind, name)).collect()
+        let mut work: Vec<Work> = gone.iter().flat_map(|name| self.forget(kind, name)).collect();
+        if matches!(kind, Kind::Pools(_)) {
+            work.extend(self.own_pools());
+        }
+        work
     }
 
     /// Notes that the API server does not know a kind, so that it has no such object.
@@ -418,8 +436,11 @@ impl State {
             return Vec::new();
         }
         let mut work = self.work_of_pool(&id);
-        // What it overlaps with may be another one.
-        work.extend(self.own_pools());
+        // What it overlaps with may be another one. While all are read, that would be a look at each
+        // for each.
+        if !self.listing.contains(&Kind::Pools(id.kind)) {
+            work.extend(self.own_pools());
+        }
         if is_new {
             work.extend(self.answers_of(&id).map(|(_, name)| Work::Adoption(name.clone())));
         }
@@ -508,7 +529,7 @@ impl State {
 
     /// Counts what is held in the addresses of a pool, by whomever.
     #[must_use]
-    pub fn numbers(&self, id: &Rc<PoolId>, pool: &PoolState) -> PoolNumbers {
+    pub fn numbers(&self, id: &PoolId, pool: &PoolState) -> PoolNumbers {
         let parts = pool.supply.as_ref().map(|supply| supply.parts.as_slice()).unwrap_or_default();
         let ranges = parts.iter().flat_map(|part| part.addresses.ranges());
         let held = ranges.flat_map(|range| {

@@ -210,7 +210,12 @@ fn held(state: &mut State, object: &AllocationObject) -> Vec<Work> {
     let version = Version::of(&object.metadata);
     state.holders.note(&name, version.clone(), &object.spec.attachment);
     let holder = match &object.spec.claim {
-        None => Holder::Attachment,
+        None => {
+            let pod = object.spec.pod_ref.as_ref();
+            let (namespace, name) =
+                pod.map(|pod| (&*pod.namespace, &*pod.name)).unwrap_or_default();
+            Holder::Attachment(state.attached(namespace, name, &object.spec.node))
+        }
         Some(claim) => {
             let pool = object.spec.pool.as_ref().and_then(|pool| {
                 let reference = super::shapes::PoolRef {

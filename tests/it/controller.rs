@@ -3,10 +3,14 @@
 
 use crate::support::cluster::Cluster;
 
+/// The page in a real browser.
+mod browser;
 /// What it serves over HTTP, and its limits.
 mod http;
 /// Leak candidates.
 mod leaks;
+/// The page for people.
+mod page;
 /// Several replicas and their lease.
 mod replicas;
 /// The rights of deploy/controller.

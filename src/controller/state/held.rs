@@ -1,10 +1,12 @@
 //! The addresses that are held, of pods as well as of claims, by scope.
 
+use super::attached::Attached;
 use super::objects::{Name, Version, is_newer};
 use crate::controller::pool::PoolId;
 use crate::store::kube::objects::names;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::ops::Bound;
 use std::rc::Rc;
 use tokio::time::Instant;
 
@@ -12,7 +14,7 @@ use tokio::time::Instant;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Holder {
     /// An interface of a pod.
-    Attachment,
+    Attachment(Rc<Attached>),
     /// A claim, or an answer without a claim.
     Claim(Box<ClaimHolder>),
     /// This controller asks for it, for the claim of this uid, or will do so next.
@@ -28,7 +30,7 @@ impl Holder {
     pub fn told(&self) -> Option<String> {
         match self {
             Self::Claim(holder) => Some(format!("{} {}", holder.kind, holder.name)),
-            Self::Attachment => Some("a pod".to_owned()),
+            Self::Attachment(_) => Some("a pod".to_owned()),
             Self::Asked(_) | Self::Unknown(_) => None,
         }
     }
@@ -75,6 +77,12 @@ impl Held {
         self.scopes.get(scope)?.get(&address)
     }
 
+    /// Returns how many addresses are held.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.scopes.values().map(BTreeMap::len).sum()
+    }
+
     /// Returns an IPAllocation by its name.
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&Holding> {
@@ -90,6 +98,22 @@ impl Held {
         last: IpAddr,
     ) -> impl Iterator<Item = (&IpAddr, &Holding)> {
         self.scopes.get(scope).into_iter().flat_map(move |held| held.range(first..=last))
+    }
+
+    /// Returns what is held in a scope from a bound to an address of the same family, in order.
+    pub fn from(
+        &self,
+        scope: &str,
+        first: Bound<IpAddr>,
+        last: IpAddr,
+    ) -> impl Iterator<Item = (&IpAddr, &Holding)> {
+        let held = self.scopes.get(scope).into_iter();
+        held.flat_map(move |held| held.range((first, Bound::Included(last))))
+    }
+
+    /// Returns all scopes in which an address is held, in no order.
+    pub fn scopes(&self) -> impl Iterator<Item = &Rc<str>> {
+        self.scopes.keys()
     }
 
     /// Returns everything that is held in a scope.
@@ -179,13 +203,13 @@ impl Held {
 }
 
 const fn is_told(holding: &Holding) -> bool {
-    matches!(holding.holder, Holder::Attachment | Holder::Claim(_))
+    matches!(holding.holder, Holder::Attachment(_) | Holder::Claim(_))
 }
 
 fn uid_of(holding: &Holding) -> Option<Rc<str>> {
     match &holding.holder {
         Holder::Claim(holder) => Some(Rc::clone(&holder.uid)),
         Holder::Asked(uid) => Some(Rc::clone(uid)),
-        Holder::Attachment | Holder::Unknown(_) => None,
+        Holder::Attachment(_) | Holder::Unknown(_) => None,
     }
 }
