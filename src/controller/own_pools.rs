@@ -1,17 +1,16 @@
 //! Keeps the finalizer and the status of IPPools of hereabouts.
 
-use super::census::{Census, FEW, Group, census};
+use super::census::{Census, Group, census};
 use super::events::Regarding;
 use super::overlaps;
 use super::own_status::{self, Readiness, Told};
 use super::pool::PoolId;
 use super::requests::Failure;
 use super::shapes::PROTECT_OWN_POOL;
-use super::state::{Holder, OwnPool, PoolState, Work};
+use super::state::{OwnPool, PoolState, Work};
 use super::watches;
 use super::work::{Controller, Outcome, now};
 use crate::store::kube::objects::ip_pool_status::Status;
-use crate::store::kube::objects::names;
 use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -117,7 +116,7 @@ impl Controller {
         own: &OwnPool,
         census: &Census,
     ) -> Result<(), Failure> {
-        let told = self.conditions(id, pool, census).await;
+        let told = self.conditions(id, pool, census);
         // What a pool with a mistake gives is not known.
         let numbers = pool.supply.is_ok().then_some(census);
         let status = own_status::status(&own.status, &told, numbers, own.generation, now());
@@ -143,10 +142,10 @@ impl Controller {
         Ok(())
     }
 
-    async fn conditions(&self, id: &PoolId, pool: &PoolState, census: &Census) -> Vec<Told> {
+    fn conditions(&self, id: &PoolId, pool: &PoolState, census: &Census) -> Vec<Told> {
         let readiness = match (&pool.supply, pool.is_ending) {
             (_, true) => {
-                let names = self.holders(pool, &census.holders).await;
+                let names = self.holders(pool, &census.holders);
                 Readiness::Deleting(own_status::waits(&census.holders, &names, QUIET.as_secs()))
             }
             (Err(mistake), false) => Readiness::Invalid(mistake.clone()),
@@ -154,7 +153,7 @@ impl Controller {
         };
         let mut told = vec![own_status::ready(&readiness)];
         if pool.supply.is_ok() {
-            let names = self.holders(pool, &census.outside).await;
+            let names = self.holders(pool, &census.outside);
             let overlaps = overlaps::overlaps(&self.state.borrow(), id, pool);
             told.push(own_status::full(census));
             told.push(own_status::overlapping(overlaps::summary(&overlaps)));
@@ -163,35 +162,17 @@ impl Controller {
         told
     }
 
-    /// Returns the first holders of a group, for people. The names of pods are not kept, so they are
-    /// asked for.
-    async fn holders(&self, pool: &PoolState, group: &Group) -> Vec<String> {
-        let mut names = Vec::with_capacity(FEW);
-        for address in &group.first {
-            names.push(format!("{address} ({})", self.holder(pool, *address).await));
-        }
-        names
-    }
-
-    async fn holder(&self, pool: &PoolState, address: IpAddr) -> String {
-        let holder = self
-            .state
-            .borrow()
-            .held
-            .get(&pool.scope_label, address)
-            .map(|holding| holding.holder.clone());
-        if let Some(claim @ Holder::Claim(_)) = &holder {
-            return claim.told().unwrap_or_default();
-        }
-        let name = names::object(&pool.scope, address);
-        let found = self.requests.get(&self.requests.allocations(), &name).await;
-        let text = |object: &Value, key: &str| object.get(key)?.as_str().map(str::to_owned);
-        let pod = found.ok().flatten().and_then(|object| {
-            let pod = object.data.get("spec")?.get("podRef")?.clone();
-            Some(format!("pod {}/{}", text(&pod, "namespace")?, text(&pod, "name")?))
-        });
-        // A call without a pod has none, and the API server may be away.
-        pod.unwrap_or_else(|| "an attachment".to_owned())
+    /// Returns the first holders of a group, for people.
+    fn holders(&self, pool: &PoolState, group: &Group) -> Vec<String> {
+        let state = self.state.borrow();
+        let named = |address: &IpAddr| {
+            let holding = state.held.get(&pool.scope_label, *address);
+            match holding.and_then(|holding| holding.holder.told()) {
+                Some(holder) => format!("{address} ({holder})"),
+                None => address.to_string(),
+            }
+        };
+        group.first.iter().map(named).collect()
     }
 }
 

@@ -271,7 +271,7 @@ impl Requests {
 
     /// Returns the API of IPAllocations.
     #[must_use]
-    pub fn allocations(&self) -> Api<DynamicObject> {
+    fn allocations(&self) -> Api<DynamicObject> {
         let resource = resource(allocation::GROUP, allocation::VERSION, allocation::KIND);
         Api::all_with(self.client.clone(), &resource)
     }

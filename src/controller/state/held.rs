@@ -30,7 +30,10 @@ impl Holder {
     pub fn told(&self) -> Option<String> {
         match self {
             Self::Claim(holder) => Some(format!("{} {}", holder.kind, holder.name)),
-            Self::Attachment(_) => Some("a pod".to_owned()),
+            Self::Attachment(held) if held.pod.is_empty() => {
+                Some(format!("an attachment on the node {}", held.node))
+            }
+            Self::Attachment(held) => Some(format!("pod {}/{}", held.namespace, held.pod)),
             Self::Asked(_) | Self::Unknown(_) => None,
         }
     }
