@@ -47,12 +47,18 @@ fn records_garbled_or_forged_never_make_an_address_have_two_holders() {
 
 #[test]
 fn calls_of_the_plugin_agree_with_the_rules() {
+    if !is_alone("fuzz::calls_of_the_plugin_agree_with_the_rules") {
+        return;
+    }
     let place = Place::new("calls");
     fuzz("calls", "calls", words::CALLS, &mut |input| calls::check(&place.0, input));
 }
 
 #[test]
 fn verbs_in_any_order_agree_with_a_plain_map() {
+    if !is_alone("fuzz::verbs_in_any_order_agree_with_a_plain_map") {
+        return;
+    }
     let place = Place::new("verbs");
     fuzz("verbs", "verbs", words::VERBS, &mut |input| verbs::check(&place.0, input));
 }
@@ -70,6 +76,29 @@ fn verbs_on_the_api_server_agree_with_a_plain_map() {
     fuzz("verbs-kube", "verbs", &words, &mut |input| {
         verbs::check_on_the_api_server(cluster, &place.0.join("nodes"), input)
     });
+}
+
+/// Runs a test in a process of its own, and returns false. Returns true in that process.
+///
+/// A test that starts a program has, until the exec, a copy of each lock of this process. A call
+/// that only tries a lock, such as GC or a re-homing, then passes over an attachment that no call
+/// has locked any more.
+fn is_alone(test: &str) -> bool {
+    const ALONE: &str = "HEREABOUTS_FUZZ_ALONE";
+    #[allow(clippy::disallowed_methods, reason = "this process was started by the code below")]
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    let done = command.args(["--exact", test, "--nocapture"]).env(ALONE, "1").output().unwrap();
+    let said = [done.stdout, done.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(done.status.success(), "{}\n{}", said[0], said[1]);
+    // Not the lines of libtest, which would be counted twice.
+    let is_of_libtest =
+        |line: &str| ["test ", "running "].iter().any(|word| line.starts_with(word));
+    let lines = said[0].lines().filter(|line| !is_of_libtest(line) && !line.is_empty());
+    lines.for_each(|line| println!("{line}"));
+    false
 }
 
 /// A directory in memory, if there is one: the disk is not tested here.
