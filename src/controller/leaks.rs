@@ -13,6 +13,7 @@ use super::state::{State, Version};
 use crate::ipam::leak::{Cluster, Evidence, Holder, LOOKS_APART, LivingNodes};
 use crate::store::kube::objects::evidence::{NodeObject, PodObject};
 use crate::store::kube::objects::ip_allocation as allocation;
+use crate::store::kube::objects::names;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
@@ -86,11 +87,15 @@ impl Leaks {
             return;
         }
         let cluster = self.cluster.borrow();
-        let living = cluster.living_nodes(state.holders.iter().map(|(.., holder)| holder));
+        // An object without a node is damaged: `verify` reports it.
+        let attachments =
+            || state.held.attachments().filter(|(.., holder)| !holder.node.is_empty());
+        let living = cluster.living_nodes(attachments().map(|(.., holder)| holder));
         let mut candidates = BTreeMap::new();
-        for (name, version, holder) in state.holders.iter() {
+        for (scope, version, holder) in attachments() {
             let Some(evidence) = cluster.evidence(holder, &living) else { continue };
-            let known = found.candidates.remove(name);
+            let name: Rc<str> = names::join(scope, holder.address).as_str().into();
+            let known = found.candidates.remove(&name);
             let is_same =
                 |known: &Candidate| known.version == *version && known.evidence == evidence;
             let candidate = known.filter(is_same).unwrap_or_else(|| Candidate {
@@ -100,7 +105,7 @@ impl Leaks {
                 since: now,
                 confirmed: None,
             });
-            candidates.insert(Rc::clone(name), candidate);
+            candidates.insert(name, candidate);
         }
         *found = Found { candidates, living, is_known: true };
     }
@@ -211,7 +216,7 @@ fn say(candidate: &Candidate) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controller::state::Kind;
+    use crate::controller::state::{self, Holding, Kind};
     use crate::ipam::leak::{HolderPod, Node, Pod};
 
     fn holder() -> Holder {
@@ -233,11 +238,16 @@ mod tests {
         Version { uid: "a".into(), revision: revision.into() }
     }
 
+    fn hold(state: &mut State, version: Version) {
+        let holder = state::Holder::Attachment(Rc::new(holder()));
+        state.held.insert("10.0.0.5", Holding { version, holder }, true);
+    }
+
     /// Returns a state that holds an address, whose pod is gone.
     fn scene() -> (Leaks, State) {
         let mut state = State::default();
         state.finish(Kind::Allocations, &HashSet::new());
-        state.holders.put("10.0.0.5", version("1"), holder());
+        hold(&mut state, version("1"));
         let leaks = Leaks::default();
         leaks.change(|cluster| {
             cluster.put_node("n1", Node { uid: "n".into(), boot_id: Some("b".into()) });
@@ -287,7 +297,7 @@ mod tests {
         assert_eq!(due(&leaks, at(150)), []);
         leaks.look(&state, at(270));
         assert_eq!(due(&leaks, at(270)), [Evidence::PodReplaced]);
-        state.holders.put("10.0.0.5", version("2"), holder());
+        hold(&mut state, version("2"));
         leaks.look(&state, at(300));
         assert_eq!(due(&leaks, at(300)), []);
         // A candidate that is disproved disappears, and begins again.

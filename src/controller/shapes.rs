@@ -162,10 +162,6 @@ pub struct AllocationSpec {
     pub prefix: u8,
     /// The gateway. Empty if there is none.
     pub gateway: String,
-    /// The node of the attachment.
-    pub node: String,
-    /// The pod of the attachment, if the runtime named one.
-    pub pod_ref: Option<ObjectRef>,
     /// The claim. Absent for an address that an attachment holds.
     pub claim: Option<ObjectRef>,
     /// The pool of the claim.

@@ -4,22 +4,18 @@
 //! It may be behind the API server. So nothing here decides who holds an address: a write does,
 //! which the API server refuses if the address has a holder or the object has changed.
 
-mod attached;
 mod gone;
 mod held;
-mod holders;
 mod objects;
 mod services;
 
-pub use attached::Attached;
-use attached::Attachments;
 use gone::Gone;
 pub use held::{ClaimHolder, Held, Holder, Holding};
-pub use holders::Holders;
 pub use objects::{Answer, Claim, Cluster, Name, OwnPool, PoolState, Provider, Said, Version};
 
 use super::overview::PoolNumbers;
 use super::pool::{PoolId, PoolKind, Supply};
+use crate::ipam::Texts;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -65,9 +61,8 @@ pub struct State {
     services: services::Services,
     /// What is held, by scope and address.
     pub held: Held,
-    /// The attachments that hold addresses.
-    pub holders: Holders,
-    attachments: Attachments,
+    /// The texts that many attachments have in common.
+    pub texts: Texts,
     claims_of: HashMap<Rc<PoolId>, BTreeSet<Name>>,
     answers_of: HashMap<Rc<PoolId>, BTreeSet<(IpAddr, Name)>>,
     ids: HashSet<Rc<PoolId>>,
@@ -162,11 +157,6 @@ impl State {
         let id = Rc::new(id);
         self.ids.insert(Rc::clone(&id));
         id
-    }
-
-    /// Returns the one copy of a pod on a node.
-    pub fn attached(&mut self, namespace: &str, pod: &str, node: &str) -> Rc<Attached> {
-        self.attachments.shared(namespace, pod, node)
     }
 
     /// Returns the claims of a pool.
@@ -302,7 +292,6 @@ impl State {
                 self.work_of_cluster(name)
             }
             Kind::Allocations => {
-                self.holders.remove(&name.name);
                 let freed = self.held.remove(&name.name);
                 freed.map_or_else(Vec::new, |scope| self.work_of_scope(&scope))
             }

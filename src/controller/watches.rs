@@ -205,16 +205,15 @@ fn cluster(state: &mut State, object: &ClusterObject) -> Vec<Work> {
     state.apply_cluster(&Name::of(&object.metadata), Cluster::of(object))
 }
 
-fn held(state: &mut State, object: &AllocationObject) -> Vec<Work> {
+/// Notes an IPAllocation as the API server has it.
+pub fn held(state: &mut State, object: &AllocationObject) -> Vec<Work> {
     let name = object.metadata.name.clone().unwrap_or_default();
     let version = Version::of(&object.metadata);
-    state.holders.note(&name, version.clone(), &object.spec.attachment);
+    let Some((_, address)) = names::split(&name) else { return Vec::new() };
     let holder = match &object.spec.claim {
         None => {
-            let pod = object.spec.pod_ref.as_ref();
-            let (namespace, name) =
-                pod.map(|pod| (&*pod.namespace, &*pod.name)).unwrap_or_default();
-            Holder::Attachment(state.attached(namespace, name, &object.spec.node))
+            let attached = object.spec.attachment.attachment(address, &mut state.texts);
+            Holder::Attachment(Rc::new(attached))
         }
         Some(claim) => {
             let pool = object.spec.pool.as_ref().and_then(|pool| {

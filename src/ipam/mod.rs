@@ -16,6 +16,7 @@ mod request;
 mod request_error;
 mod reservation;
 mod sticky;
+mod texts;
 mod view;
 
 pub use alive::{
@@ -35,4 +36,5 @@ pub use request::{
 pub use request_error::RequestError;
 pub use reservation::{Owner, Reservation, Reservations};
 pub use sticky::{Sticky, StickyOwner, of_owner};
+pub use texts::Texts;
 pub use view::{Directory, MountNamespace, View};

@@ -1,11 +1,11 @@
 //! One look at a cluster: reads allocations, pods and nodes, and decides about each allocation.
 
 use crate::cli::cluster_lists::{Cluster, List};
+use crate::ipam::Texts;
 use crate::ipam::leak::{self, Evidence, Holder};
 use crate::store::kube::objects::evidence::{HolderFields, Identity, NodeObject, PodObject};
 use serde::Deserialize;
-use std::collections::{HashMap, HashSet};
-use std::rc::Rc;
+use std::collections::HashMap;
 
 const ALLOCATIONS: List = List {
     what: "ipallocations.hereabouts.dev",
@@ -60,18 +60,10 @@ struct Object {
 /// Something could not be read completely. No part of an answer is evidence.
 pub(super) fn look(api: &Cluster) -> anyhow::Result<(usize, Vec<Candidate>)> {
     let mut held = Vec::new();
-    let mut shared: HashSet<Rc<str>> = HashSet::new();
-    let mut share = |text: &str| match shared.get(text) {
-        Some(known) => Rc::clone(known),
-        None => {
-            let text: Rc<str> = text.into();
-            shared.insert(Rc::clone(&text));
-            text
-        }
-    };
+    let mut texts = Texts::default();
     api.list(&ALLOCATIONS, &mut |item| {
         let object: Object = ALLOCATIONS.parse(item)?;
-        if let Some(holder) = object.spec.holder(&mut share) {
+        if let Some(holder) = object.spec.holder(&mut texts) {
             held.push((object, holder));
         }
         Ok(())

@@ -21,8 +21,11 @@ impl Who {
     pub(super) fn of(holder: &Holder) -> Self {
         match holder {
             Holder::Attachment(attached) => {
-                let (namespace, name) = (Rc::clone(&attached.namespace), Rc::clone(&attached.pod));
-                Self::Pod(Name { namespace, name }, Rc::clone(&attached.node))
+                let pod = attached.pod.as_ref().map(|pod| Name {
+                    namespace: Rc::clone(&pod.namespace),
+                    name: Rc::clone(&pod.name),
+                });
+                Self::Pod(pod.unwrap_or_default(), Rc::clone(&attached.node))
             }
             Holder::Claim(claim) => Self::Claim(claim.kind.clone(), claim.name.clone()),
             Holder::Asked(_) => Self::Asked,

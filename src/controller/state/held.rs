@@ -1,8 +1,8 @@
 //! The addresses that are held, of pods as well as of claims, by scope.
 
-use super::attached::Attached;
 use super::objects::{Name, Version, is_newer};
 use crate::controller::pool::PoolId;
+use crate::ipam::leak::Holder as Attached;
 use crate::store::kube::objects::names;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -30,10 +30,10 @@ impl Holder {
     pub fn told(&self) -> Option<String> {
         match self {
             Self::Claim(holder) => Some(format!("{} {}", holder.kind, holder.name)),
-            Self::Attachment(held) if held.pod.is_empty() => {
-                Some(format!("an attachment on the node {}", held.node))
-            }
-            Self::Attachment(held) => Some(format!("pod {}/{}", held.namespace, held.pod)),
+            Self::Attachment(held) => Some(match &held.pod {
+                None => format!("an attachment on the node {}", held.node),
+                Some(pod) => format!("pod {}/{}", pod.namespace, pod.name),
+            }),
             Self::Asked(_) | Self::Unknown(_) => None,
         }
     }
@@ -112,6 +112,18 @@ impl Held {
     ) -> impl Iterator<Item = (&IpAddr, &Holding)> {
         let held = self.scopes.get(scope).into_iter();
         held.flat_map(move |held| held.range((first, Bound::Included(last))))
+    }
+
+    /// Returns the attachments that hold addresses, each with its scope, in no order.
+    pub fn attachments(&self) -> impl Iterator<Item = (&Rc<str>, &Version, &Attached)> {
+        let all = self
+            .scopes
+            .iter()
+            .flat_map(|(scope, held)| held.values().map(move |holding| (scope, holding)));
+        all.filter_map(|(scope, holding)| match &holding.holder {
+            Holder::Attachment(attached) => Some((scope, &holding.version, &**attached)),
+            Holder::Claim(_) | Holder::Asked(_) | Holder::Unknown(_) => None,
+        })
     }
 
     /// Returns all scopes in which an address is held, in no order.

@@ -11,10 +11,11 @@ use hereabouts::controller::client;
 use hereabouts::controller::leaks::Leaks;
 use hereabouts::controller::metrics::Metrics;
 use hereabouts::controller::requests::Requests;
-use hereabouts::controller::state::{Kind, State, Version};
+use hereabouts::controller::shapes::AllocationObject;
+use hereabouts::controller::state::{Kind, State};
+use hereabouts::controller::watches;
 use hereabouts::ipam::leak::{Evidence, LOOKS_APART, Node};
-use hereabouts::store::kube::objects::evidence::HolderFields;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::HashSet;
 use std::path::Path;
 use std::rc::Rc;
@@ -23,11 +24,8 @@ use tokio::time::Instant;
 /// Notes an IPAllocation as it is now, as the watch does.
 fn note(cluster: &Cluster, state: &mut State, name: &str) {
     let text = cluster.text(&["get", "ipallocation", name, "-o", "json"]);
-    let object: Value = serde_json::from_str(&text).unwrap();
-    let text = |key: &str| object["metadata"][key].as_str().unwrap().into();
-    let fields: HolderFields = serde_json::from_value(object["spec"].clone()).unwrap();
-    let version = Version { uid: text("uid"), revision: text("resourceVersion") };
-    state.holders.note(name, version, &fields);
+    let object: AllocationObject = serde_json::from_str(&text).unwrap();
+    watches::held(state, &object);
 }
 
 /// Confirms through this kubeconfig what two looks have found. Returns the number that counts.
@@ -85,7 +83,7 @@ fn an_address_counts_only_if_the_api_server_says_the_same_again() {
     let leaks = scene();
     assert_eq!(confirmed(&leaks, &state, &cluster.kubeconfig()), 1);
     cluster.text(&["delete", "ipallocation", "10.77.0.1"]);
-    state.holders.remove("10.77.0.1");
+    state.held.remove("10.77.0.1");
     assert_eq!(confirmed(&leaks, &state, &cluster.kubeconfig()), 0);
     cluster.text(&["delete", "pod", "leaks-lives", "--force", "--grace-period=0"]);
     cluster.text(&["delete", "ipallocation", "10.77.0.2", "10.77.0.3"]);

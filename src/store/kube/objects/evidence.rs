@@ -3,6 +3,7 @@
 //!
 //! Every field may be absent: an object that lacks one must not stop the reading of all others.
 
+use crate::ipam::Texts;
 use crate::ipam::leak::{Holder, HolderPod, Interface, Node, Pod};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -71,24 +72,29 @@ pub struct ViewFields {
 
 impl HolderFields {
     /// Returns the attachment that holds the address. `None` if a claim holds it, or if the object
-    /// is damaged: `verify` reports that. `share` returns a text that may be shared.
-    pub fn holder(&self, share: &mut dyn FnMut(&str) -> Rc<str>) -> Option<Holder> {
+    /// is damaged: `verify` reports that.
+    pub fn holder(&self, texts: &mut Texts) -> Option<Holder> {
         if self.node.is_empty() {
             return None;
         }
+        Some(self.attachment(crate::addr::parse_address(&self.address).ok()?, texts))
+    }
+
+    /// Returns the attachment that holds an address, as far as the object says who it is.
+    pub fn attachment(&self, address: IpAddr, texts: &mut Texts) -> Holder {
         let is_known = !self.boot_id.is_empty() && !self.view.boot_id_is_mounted;
-        Some(Holder {
-            address: crate::addr::parse_address(&self.address).ok()?,
-            node: share(&self.node),
-            node_uid: self.node_uid.as_deref().map(&mut *share),
-            boot_id: is_known.then(|| share(&self.boot_id)),
-            interface: share(&self.interface),
+        Holder {
+            address,
+            node: texts.shared(&self.node),
+            node_uid: self.node_uid.as_deref().map(|uid| texts.shared(uid)),
+            boot_id: is_known.then(|| texts.shared(&self.boot_id)),
+            interface: texts.shared(&self.interface),
             pod: self.pod_ref.as_ref().map(|pod| HolderPod {
-                namespace: share(&pod.namespace),
+                namespace: texts.shared(&pod.namespace),
                 name: pod.name.as_str().into(),
                 uid: pod.uid.as_deref().map(Rc::from),
             }),
-        })
+        }
     }
 }
 
@@ -286,7 +292,7 @@ mod tests {
     #[test]
     fn only_an_attachment_is_a_holder() {
         let holder = |text: &str| {
-            serde_json::from_str::<HolderFields>(text).unwrap().holder(&mut |text| text.into())
+            serde_json::from_str::<HolderFields>(text).unwrap().holder(&mut Texts::default())
         };
         let of = |view: &str| {
             holder(&format!(
