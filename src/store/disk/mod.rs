@@ -7,6 +7,7 @@
 pub(crate) mod error;
 mod kinds;
 pub(crate) mod lock;
+mod lock_file;
 mod mounts;
 mod nested;
 mod real;

@@ -1,8 +1,7 @@
 //! The kernel's disk: each step is an `openat` with `O_NOFOLLOW`, relative to a directory that is
 //! opened once.
 
-use super::{Content, Disk, Inode, Kind, Locked, Patience, kinds, lock};
-use crate::retry::Deadline;
+use super::{Content, Disk, Inode, Kind, Locked, Patience, kinds, lock, lock_file};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
@@ -140,8 +139,10 @@ impl RealDisk {
     }
 }
 
-const fn identity(stat: &FileStat) -> Inode {
-    Inode { device: stat.st_dev, number: stat.st_ino }
+impl From<&FileStat> for Inode {
+    fn from(stat: &FileStat) -> Self {
+        Self { device: stat.st_dev, number: stat.st_ino }
+    }
 }
 
 fn is_regular(stat: &FileStat) -> bool {
@@ -163,32 +164,6 @@ fn read_whole(file: &mut File, size: i64, most: u64) -> io::Result<Vec<u8>> {
         file.take(most.saturating_add(1).saturating_sub(length as u64)).read_to_end(&mut bytes)?;
     }
     Ok(bytes)
-}
-
-/// Locks the file at a name. If the file was removed during the wait, no other call would find the
-/// locked file, so the lock is taken again.
-fn lock_named(
-    open: impl Fn() -> io::Result<File>,
-    at_name: impl Fn() -> io::Result<Inode>,
-    patience: Patience,
-) -> io::Result<Locked> {
-    let deadline = match patience {
-        Patience::Queue(limit) => Some(Deadline::after(limit)),
-        Patience::Try => None,
-    };
-    loop {
-        let patience = deadline.map_or(Patience::Try, |deadline| Patience::Queue(deadline.left()));
-        let Some(held) = lock::take(open()?, patience)? else {
-            return Ok(Locked::Busy);
-        };
-        let ours = identity(&fstat(held.as_fd())?);
-        match at_name() {
-            Ok(inode) if inode == ours => return Ok(Locked::Held(Box::new(held))),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
 }
 
 impl Disk for RealDisk {
@@ -323,11 +298,11 @@ impl Disk for RealDisk {
             return Err(Errno::EINVAL.into());
         }
         let bytes = read_whole(&mut file, stat.st_size, most)?;
-        Ok(Content { bytes, inode: identity(&stat), links: stat.st_nlink })
+        Ok(Content { bytes, inode: Inode::from(&stat), links: stat.st_nlink })
     }
 
     fn inode(&self, path: &Path) -> io::Result<Inode> {
-        Ok(identity(&self.stat(path)?))
+        Ok(Inode::from(&self.stat(path)?))
     }
 
     fn visit(&self, directory: &Path, visitor: &mut dyn FnMut(&OsStr, u64)) -> io::Result<()> {
@@ -366,7 +341,7 @@ impl Disk for RealDisk {
     fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<Inode> {
         let mut file =
             File::from(self.open_file(path, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL)?);
-        let written = file.write_all(bytes).and_then(|()| Ok(identity(&fstat(file.as_fd())?)));
+        let written = file.write_all(bytes).and_then(|()| Ok(Inode::from(&fstat(file.as_fd())?)));
         let inode = match written {
             Ok(inode) => inode,
             Err(error) => {
@@ -443,8 +418,8 @@ impl Disk for RealDisk {
             return Ok(lock::take(directory.into(), patience)?
                 .map_or(Locked::Busy, |held| Locked::Held(Box::new(held))));
         }
-        let open = || Ok(File::from(self.open_file(path, OFlag::O_RDWR | OFlag::O_CREAT)?));
-        lock_named(open, || self.inode(path), patience)
+        let open = |flag| Ok(File::from(self.open_file(path, OFlag::O_RDWR | flag)?));
+        lock_file::take(open, || self.inode(path), patience)
     }
 
     fn lock_byte(&self, path: &Path, byte: u64, patience: Patience) -> io::Result<Locked> {
@@ -462,9 +437,9 @@ impl Disk for RealDisk {
             .create(parent)?;
         }
         let mode = Mode::S_IRUSR | Mode::S_IWUSR;
-        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        let open = || Ok(File::from(nix::fcntl::open(path, flags, mode)?));
-        lock_named(open, || Ok(identity(&nix::sys::stat::lstat(path)?)), patience)
+        let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let open = |flag| Ok(File::from(nix::fcntl::open(path, flags | flag, mode)?));
+        lock_file::take(open, || Ok(Inode::from(&nix::sys::stat::lstat(path)?)), patience)
     }
 
     fn lock_holder(&self, path: &Path) -> String {
