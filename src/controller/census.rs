@@ -5,6 +5,7 @@ use super::overlaps::given;
 use super::pool::PoolId;
 use super::state::{Holder, Holding, PoolState, State};
 use crate::addr::{Blocks, Family, Range};
+use std::cell::LazyCell;
 use std::net::IpAddr;
 use tokio::time::Instant;
 
@@ -64,10 +65,11 @@ pub fn census(state: &State, id: &PoolId, pool: &PoolState, extent: &Extent) -> 
         |family| FamilyCensus { family, totals: extent.totals(family), dynamic: 0, reserved: 0 };
     let families = [Family::V4, Family::V6].map(with_pool);
     census.families.extend(families.iter().filter(|found| 0 < found.totals.total));
-    let others = others(state, id, pool);
+    // Few pools need it: usually each held address is one that the pool gives.
+    let others = LazyCell::new(|| others(state, id, pool));
     for subnet in extent.subnets.ranges() {
         for (address, holding) in held(state, pool, &subnet) {
-            if !is_told(holding) {
+            if !holding.is_told() {
                 census.is_asked |= is_believed(holding);
                 continue;
             }
@@ -85,7 +87,7 @@ pub fn census(state: &State, id: &PoolId, pool: &PoolState, extent: &Extent) -> 
     }
     // A claim names its pool, so its address is known to be of the pool even if the subnet is gone.
     for (address, _) in state.answers_of(id) {
-        let is_held = state.held.get(&pool.scope_label, *address).is_some_and(is_told);
+        let is_held = state.held.get(&pool.scope_label, *address).is_some_and(Holding::is_told);
         if is_held && !extent.subnets.contains(*address) {
             census.holders.add(*address);
             census.outside.add(*address);
@@ -107,10 +109,6 @@ fn held<'s>(
     range: &Range,
 ) -> impl Iterator<Item = (&'s IpAddr, &'s Holding)> + use<'s> {
     state.held.between(&pool.scope_label, range.first_address(), range.last_address())
-}
-
-const fn is_told(holding: &Holding) -> bool {
-    matches!(holding.holder, Holder::Attachment(_) | Holder::Claim(_))
 }
 
 fn is_believed(holding: &Holding) -> bool {

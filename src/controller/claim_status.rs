@@ -1,6 +1,6 @@
 //! What a claim's status says: the name of its answer, or why there is none.
 
-use super::conditions;
+use super::conditions::{READY, Told, merged};
 use super::decide::Reason;
 use super::events::Regarding;
 use super::requests::Failure;
@@ -17,7 +17,7 @@ impl Controller {
         if let Some(pool) = &claim.pool {
             self.state.borrow_mut().wait(pool, name);
         }
-        let ready = claim.conditions.iter().find(|condition| condition.type_ == "Ready");
+        let ready = claim.conditions.iter().find(|condition| condition.kind == READY);
         let is_said = ready.is_some_and(|ready| {
             (ready.status.as_str(), ready.reason.as_str(), &ready.message)
                 == ("False", reason.reason, &reason.message)
@@ -28,16 +28,13 @@ impl Controller {
         // Another text of the same reason is in the condition, and is not worth an event.
         let is_turn =
             ready.is_none_or(|ready| (&*ready.status, &*ready.reason) != ("False", reason.reason));
-        let conditions = conditions::with(
-            &claim.conditions,
-            conditions::Told {
-                is_true: false,
-                reason: reason.reason,
-                message: &reason.message,
-                generation: claim.generation,
-            },
-            now(),
-        );
+        let told = Told {
+            kind: READY,
+            is_true: false,
+            reason: reason.reason,
+            message: reason.message.clone(),
+        };
+        let conditions = merged(&claim.conditions, &[told], claim.generation, now());
         let patch =
             json!({"metadata": {"uid": &*claim.version.uid}, "status": {"conditions": conditions}});
         match self.patch_claim_status(name, &patch).await {
@@ -63,13 +60,9 @@ impl Controller {
         if self.state.borrow().has_conditions {
             let address = self.state.borrow().answer(name).and_then(|answer| answer.address);
             let message = address.map(|address| format!("has {address}")).unwrap_or_default();
-            let told = conditions::Told {
-                is_true: true,
-                reason: "AddressAllocated",
-                message: &message,
-                generation: claim.generation,
-            };
-            status["conditions"] = json!(conditions::with(&claim.conditions, told, now()));
+            let told = Told { kind: READY, is_true: true, reason: "AddressAllocated", message };
+            let all = merged(&claim.conditions, &[told], claim.generation, now());
+            status["conditions"] = json!(all);
         }
         let patch = json!({"metadata": {"uid": &*claim.version.uid}, "status": status});
         self.patch_claim_status(name, &patch).await

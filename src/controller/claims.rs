@@ -135,11 +135,7 @@ impl Controller {
         claim: &Claim,
         finalizers: &[String],
     ) -> Result<(), Failure> {
-        let patch = json!({"metadata": {
-            "resourceVersion": &*claim.version.revision,
-            "uid": &*claim.version.uid,
-            "finalizers": finalizers,
-        }});
+        let patch = claim.version.patch(json!({"finalizers": finalizers}));
         let api = self.requests.claims(&name.namespace);
         let object = self.requests.patch(&api, "ipaddressclaims", &name.name, &patch).await?;
         self.apply(|state| watches::claim(state, &object));
@@ -360,11 +356,7 @@ impl Controller {
         if answer.is_protected() {
             let kept: Vec<&String> =
                 answer.finalizers.iter().filter(|text| *text != PROTECT_ADDRESS).collect();
-            let patch = json!({"metadata": {
-                "resourceVersion": &*answer.version.revision,
-                "uid": &*answer.version.uid,
-                "finalizers": kept,
-            }});
+            let patch = answer.version.patch(json!({"finalizers": kept}));
             let api = self.requests.answers(&name.namespace);
             match self.requests.patch(&api, "ipaddresses", &name.name, &patch).await {
                 Ok(object) => self.apply(|state| watches::answer(state, &object)),

@@ -4,6 +4,7 @@
 //! claim's status. After each of them, the next decision is made from the state that it left, so
 //! that a controller that starts in the middle goes on there.
 
+use super::conditions::READY;
 use super::pool::{Part, PoolId, PoolKind};
 use super::shapes::{ADDRESS, RELEASE_ADDRESS};
 use super::state::{Answer, Claim, ClaimHolder, Holder, Name, PoolState, State};
@@ -84,11 +85,12 @@ pub fn claim(state: &State, name: &Name, now: SystemTime, instant: Instant) -> S
     let Some(claim) = state.claim(name) else {
         return Step::Rest;
     };
-    let kind = claim.pool.as_ref().map(|id| id.kind);
-    if !kind
-        .or(claim.prefix_pool.as_ref().map(|_| PoolKind::InCluster))
-        .is_some_and(|kind| state.serves(kind))
-    {
+    let is_served = match &claim.pool {
+        Some(id) => state.serves(id.kind),
+        // These pools, too, are the provider's.
+        None => claim.prefix_pool.is_some() && state.serves(PoolKind::InCluster),
+    };
+    if !is_served {
         return Step::Rest;
     }
     if let Some(cluster) = &claim.cluster {
@@ -272,7 +274,7 @@ fn promised(state: &State, claim: &Claim, pool: &PoolState) -> Option<Candidate>
 }
 
 fn is_published(state: &State, claim: &Claim, name: &Name) -> bool {
-    let ready = claim.conditions.iter().find(|condition| condition.type_ == "Ready");
+    let ready = claim.conditions.iter().find(|condition| condition.kind == READY);
     let is_ready = ready.is_some_and(|condition| condition.status == "True");
     claim.answered_by.as_ref() == Some(&name.name) && (is_ready || !state.has_conditions)
 }

@@ -1,6 +1,6 @@
 //! Events: what turned, told once. `kubectl describe` shows them with the object.
 
-use super::own_status::Told;
+use super::conditions::{READY, Told};
 use super::pool::PoolId;
 use super::state::Name;
 use super::work::{Controller, now};
@@ -57,7 +57,7 @@ impl Controller {
     pub(super) async fn tell(&self, regarding: &Regarding, told: &Told) {
         let action = format!("Check{}", told.kind);
         let reason = match (told.kind, told.is_usual()) {
-            ("Ready", _) | ("Full", false) => told.reason.to_owned(),
+            (READY, _) | ("Full", false) => told.reason.to_owned(),
             (kind, true) => format!("Not{kind}"),
             (kind, false) => kind.to_owned(),
         };

@@ -2,11 +2,11 @@
 
 use super::pool::{PoolId, PoolKind, Supply};
 use super::requests::Failure;
-use super::shapes::{Numbers, PROTECT_POOL, SCOPE_IN_USE};
+use super::shapes::{Numbers, SCOPE_IN_USE};
 use super::state::{Holder, PoolState, State};
 use super::watches;
 use super::work::{Controller, Outcome};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -65,22 +65,18 @@ impl Controller {
         if !pool.is_protected() || is_used(&self.state.borrow(), id, pool) {
             return Ok(None);
         }
-        let kept: Vec<&String> =
-            pool.finalizers.iter().filter(|text| *text != PROTECT_POOL).collect();
-        self.patch_pool(id, pool, &json!({"finalizers": kept})).await
+        self.patch_pool(id, pool, json!({"finalizers": pool.unprotected()})).await
     }
 
     async fn protect_pool(&self, id: &PoolId, pool: &PoolState) -> Outcome {
-        let mut finalizers = pool.finalizers.clone();
-        finalizers.push(PROTECT_POOL.to_owned());
-        let mut change = json!({"finalizers": finalizers});
+        let mut change = json!({"finalizers": pool.protected()});
         // Before the first answer, the scope is free to choose.
         if let Some(wished) = &pool.wished
             && !is_used(&self.state.borrow(), id, pool)
         {
             change["annotations"] = json!({SCOPE_IN_USE: wished.name()});
         }
-        self.patch_pool(id, pool, &change).await
+        self.patch_pool(id, pool, change).await
     }
 
     /// Returns how long a pool has to wait for the scope that it asks for.
@@ -104,20 +100,12 @@ impl Controller {
     async fn change_scope(&self, id: &PoolId, pool: &PoolState) -> Outcome {
         let wished = pool.wished.as_ref().filter(|scope| **scope != id.own_scope());
         let name = wished.and_then(|scope| scope.name());
-        self.patch_pool(id, pool, &json!({"annotations": {SCOPE_IN_USE: name}})).await
+        self.patch_pool(id, pool, json!({"annotations": {SCOPE_IN_USE: name}})).await
     }
 
-    async fn patch_pool(
-        &self,
-        id: &PoolId,
-        pool: &PoolState,
-        change: &serde_json::Value,
-    ) -> Outcome {
-        let mut metadata = change.clone();
-        metadata["resourceVersion"] = json!(&*pool.version.revision);
-        metadata["uid"] = json!(&*pool.version.uid);
+    async fn patch_pool(&self, id: &PoolId, pool: &PoolState, metadata: Value) -> Outcome {
         let api = self.requests.pools(id.kind, &id.namespace);
-        let patch = json!({"metadata": metadata});
+        let patch = pool.version.patch(metadata);
         let object = self.requests.patch(&api, id.kind.plural(), &id.name, &patch).await?;
         self.apply(|state| watches::pool(state, id.kind, &object));
         Ok(None)

@@ -1,12 +1,12 @@
 //! Keeps the finalizer and the status of IPPools of hereabouts.
 
 use super::census::{Census, Group, census};
+use super::conditions::{READY, Told};
 use super::events::Regarding;
 use super::overlaps;
-use super::own_status::{self, Readiness, Told};
+use super::own_status::{self, Readiness};
 use super::pool::PoolId;
 use super::requests::Failure;
-use super::shapes::PROTECT_OWN_POOL;
 use super::state::{OwnPool, PoolState, Work};
 use super::watches;
 use super::work::{Controller, Outcome, now};
@@ -39,23 +39,19 @@ impl Controller {
         let known = self.state.borrow().pool(id).cloned();
         let Some(pool) = known.filter(|pool| !pool.is_paused) else { return Ok(None) };
         let Some(own) = pool.own.clone() else { return Ok(None) };
-        if !pool.is_ending && !is_protected(&pool) {
-            let mut finalizers = pool.finalizers.clone();
-            finalizers.push(PROTECT_OWN_POOL.to_owned());
-            self.set_own_finalizers(id, &pool, &finalizers).await?;
+        if !pool.is_ending && !pool.is_protected() {
+            self.set_own_finalizers(id, &pool, &pool.protected()).await?;
             // The change makes the next look.
             return Ok(None);
         }
         let census = census(&self.state.borrow(), id, &pool, &own.extent);
-        let quiet = match pool.is_ending && is_protected(&pool) {
+        let quiet = match pool.is_ending && pool.is_protected() {
             true => self.quiet_for(id, &census),
             false => None,
         };
         if quiet.is_some_and(|quiet| quiet.is_zero()) {
-            let mut kept = pool.finalizers.clone();
-            kept.retain(|text| text != PROTECT_OWN_POOL);
             tracing::info!("{id} holds nothing any more, and goes");
-            self.set_own_finalizers(id, &pool, &kept).await?;
+            self.set_own_finalizers(id, &pool, &pool.unprotected()).await?;
             return Ok(None);
         }
         if early.is_none() {
@@ -98,11 +94,7 @@ impl Controller {
         pool: &PoolState,
         finalizers: &[String],
     ) -> Result<(), Failure> {
-        let patch = json!({"metadata": {
-            "resourceVersion": &*pool.version.revision,
-            "uid": &*pool.version.uid,
-            "finalizers": finalizers,
-        }});
+        let patch = pool.version.patch(json!({"finalizers": finalizers}));
         let api = self.requests.own_pools();
         let object = self.requests.patch(&api, id.kind.plural(), &id.name, &patch).await?;
         self.apply(|state| watches::own_pool(state, &object));
@@ -176,17 +168,13 @@ impl Controller {
     }
 }
 
-fn is_protected(pool: &PoolState) -> bool {
-    pool.finalizers.iter().any(|text| text == PROTECT_OWN_POOL)
-}
-
 /// Returns how long a look at a pool has to wait, because its status was written a short time ago.
 /// What pods and claims change waits. What a person changes does not: a person waits for it.
 fn too_early(pool: &PoolState) -> Option<Duration> {
     let own = pool.own.as_ref()?;
     let left = PAUSE.checked_sub(pool.written_at?.elapsed()).filter(|left| !left.is_zero())?;
     let is_old = own_status::is_older_than(own.status.writer.as_deref());
-    let ready = own.status.conditions.iter().find(|found| found.kind == "Ready")?;
+    let ready = own.status.conditions.iter().find(|found| found.kind == READY)?;
     let expected = match (&pool.supply, pool.is_ending) {
         (_, true) => "Deleting",
         (Err(_), false) => "Invalid",
@@ -194,7 +182,7 @@ fn too_early(pool: &PoolState) -> Option<Duration> {
     };
     let is_told =
         own.status.observed_generation == Some(own.generation) && ready.reason == expected;
-    let may_wait = (is_told || is_old) && (pool.is_ending || is_protected(pool));
+    let may_wait = (is_told || is_old) && (pool.is_ending || pool.is_protected());
     may_wait.then_some(left)
 }
 

@@ -1,8 +1,9 @@
 //! The status of an IPPool of hereabouts: its numbers and its conditions.
 
 use super::census::{Census, FamilyCensus, Group};
+use super::conditions::{READY, Told, merged};
 use super::overlaps::Summary;
-use crate::store::kube::objects::ip_pool_status::{Condition, Status};
+use crate::store::kube::objects::ip_pool_status::Status;
 use std::time::SystemTime;
 
 /// The version of this controller.
@@ -19,25 +20,12 @@ pub enum Readiness {
     Deleting(String),
 }
 
-/// What a condition is to say.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
-    /// The type of the condition.
-    pub kind: &'static str,
-    /// Whether it is true.
-    pub is_true: bool,
-    /// The reason, one word.
-    pub reason: &'static str,
-    /// The reason for people.
-    pub message: String,
-}
-
 impl Told {
     /// Returns whether people should look at the pool.
     #[must_use]
     pub fn is_warning(&self) -> bool {
         match self.kind {
-            "Ready" => self.reason == "Invalid",
+            READY => self.reason == "Invalid",
             "Draining" => false,
             _ => self.is_true && self.reason != "SameScope",
         }
@@ -46,7 +34,7 @@ impl Told {
     /// Returns whether nothing is worth an event.
     #[must_use]
     pub fn is_usual(&self) -> bool {
-        self.is_true == (self.kind == "Ready")
+        self.is_true == (self.kind == READY)
     }
 }
 
@@ -58,7 +46,7 @@ pub fn ready(readiness: &Readiness) -> Told {
         Readiness::Invalid(mistake) => (false, "Invalid", mistake.clone()),
         Readiness::Deleting(waits) => (false, "Deleting", waits.clone()),
     };
-    Told { kind: "Ready", is_true, reason, message }
+    Told { kind: READY, is_true, reason, message }
 }
 
 /// Returns the condition `Full`: of the family that has the smallest part left, because a pod gets
@@ -186,28 +174,6 @@ pub fn status(
     }
 }
 
-/// Returns the conditions as told. Those of other types stay. The time of the transition changes
-/// only with the status.
-fn merged(before: &[Condition], told: &[Told], generation: i64, now: SystemTime) -> Vec<Condition> {
-    let others = before.iter().filter(|found| !told.iter().any(|told| told.kind == found.kind));
-    let condition = |told: &Told| {
-        let status = if told.is_true { "True" } else { "False" };
-        let known = before.iter().find(|found| found.kind == told.kind && found.status == status);
-        Condition {
-            kind: told.kind.to_owned(),
-            status: status.to_owned(),
-            reason: told.reason.to_owned(),
-            message: told.message.clone(),
-            observed_generation: Some(generation),
-            last_transition_time: known.map_or_else(
-                || humantime::format_rfc3339_seconds(now).to_string(),
-                |known| known.last_transition_time.clone(),
-            ),
-        }
-    };
-    others.cloned().chain(told.iter().map(condition)).collect()
-}
-
 /// Returns whether this controller is older than the one that wrote the conditions.
 #[must_use]
 pub fn is_older_than(writer: Option<&str>) -> bool {
@@ -237,6 +203,7 @@ mod tests {
     use super::*;
     use crate::addr::Family;
     use crate::controller::extent::Totals;
+    use crate::store::kube::objects::ip_pool_status::Condition;
     use std::time::Duration;
 
     fn of(family: Family, held: u128, total: u128) -> FamilyCensus {

@@ -4,6 +4,7 @@
 
 use super::leaks::LOOK;
 use super::slim::{Fields, Slim, resource};
+use super::watches::text_of;
 use super::work::Controller;
 use crate::store::kube::objects::evidence::{NodeObject, PodObject};
 use futures::{StreamExt, TryStreamExt};
@@ -71,11 +72,7 @@ async fn watch<T: Fields>(controller: &Controller) {
             }),
             Ok(None) => return,
             Err(error) => {
-                let mut text = error.to_string();
-                // What follows is the same in the form of a debugger.
-                if let Some(at) = text.find(" (Status {") {
-                    text.truncate(at);
-                }
+                let text = text_of(&error);
                 // Once, and not at each attempt.
                 if said != text {
                     tracing::warn!("cannot watch {} for leak candidates: {text}", T::PLURAL);

@@ -2,10 +2,11 @@
 //! API has none.
 
 use super::census::{Census, FamilyCensus};
+use super::conditions::Told;
 use super::events::Regarding;
 use super::extent::Totals;
 use super::overlaps;
-use super::own_status::{self, Told};
+use super::own_status;
 use super::pool::PoolId;
 use super::state::{PoolState, Said, State};
 use super::work::Controller;

@@ -4,9 +4,9 @@
 //! Every field may be absent: an object that lacks one must not stop the reading of all others.
 
 use crate::store::kube::objects::evidence::HolderFields;
+use crate::store::kube::objects::ip_pool_status::Condition;
 use k8s::api::{ApiResource, DynamicObject, GroupVersionKind, Object};
 use k8s::core::object::NotUsed;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde::{Deserialize, Serialize};
 
 /// The group of claims, addresses and the provider's pools.

@@ -6,6 +6,7 @@
 
 mod gone;
 mod held;
+mod numbers;
 mod objects;
 mod services;
 
@@ -13,8 +14,7 @@ use gone::Gone;
 pub use held::{ClaimHolder, Held, Holder, Holding};
 pub use objects::{Answer, Claim, Cluster, Name, OwnPool, PoolState, Provider, Said, Version};
 
-use super::overview::PoolNumbers;
-use super::pool::{PoolId, PoolKind, Supply};
+use super::pool::{PoolId, PoolKind};
 use crate::ipam::Texts;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -508,48 +508,6 @@ impl State {
     #[must_use]
     pub fn has_read_allocations(&self) -> bool {
         self.read.contains(&Kind::Allocations)
-    }
-
-    /// Returns the pools in numbers.
-    #[must_use]
-    pub fn pool_numbers(&self) -> Vec<PoolNumbers> {
-        self.pools.iter().map(|(id, pool)| self.numbers(id, pool)).collect()
-    }
-
-    /// Counts what is held in the addresses of a pool, by whomever.
-    #[must_use]
-    pub fn numbers(&self, id: &PoolId, pool: &PoolState) -> PoolNumbers {
-        let parts = pool.supply.as_ref().map(|supply| supply.parts.as_slice()).unwrap_or_default();
-        let ranges = parts.iter().flat_map(|part| part.addresses.ranges());
-        let held = ranges.flat_map(|range| {
-            self.held.between(&pool.scope_label, range.first_address(), range.last_address())
-        });
-        let held = held.count() as u128;
-        let total = pool.supply.as_ref().map(Supply::total).unwrap_or_default();
-        let outside = |(address, _): &&(IpAddr, Name)| {
-            pool.supply.as_ref().is_ok_and(|supply| supply.part(*address).is_none())
-        };
-        let claims = self.claims_of.get(id).into_iter().flatten();
-        let waiting = claims
-            .filter(|name| self.claims.get(*name).is_some_and(|claim| claim.answered_by.is_none()));
-        let trouble = match &pool.supply {
-            Err(mistake) => Some(mistake.clone()),
-            Ok(_) if pool.is_ending => Some("it is being deleted".to_owned()),
-            Ok(_) if pool.is_paused => Some("it is paused".to_owned()),
-            Ok(_) => None,
-        };
-        PoolNumbers {
-            kind: id.kind.name(),
-            namespace: id.namespace.clone(),
-            name: id.name.clone(),
-            scope: pool.scope.to_string(),
-            total,
-            held,
-            free: total.saturating_sub(held),
-            out_of_range: self.answers_of(id).filter(outside).count() as u128,
-            waiting: waiting.count() as u64,
-            trouble,
-        }
     }
 }
 

@@ -174,12 +174,17 @@ async fn read_again(controller: &Controller) {
 
 /// Says that a watch failed. It goes on by itself.
 fn say_that_it_failed(kind: Kind, error: &watcher::Error) {
+    tracing::warn!("cannot watch {kind:?}: {}", text_of(error));
+}
+
+/// Returns the error of a watch for people.
+pub(super) fn text_of(error: &watcher::Error) -> String {
     let mut text = error.to_string();
     // What follows is the same in the form of a debugger.
     if let Some(at) = text.find(" (Status {") {
         text.truncate(at);
     }
-    tracing::warn!("cannot watch {kind:?}: {text}");
+    text
 }
 
 fn is_not_served(error: &watcher::Error) -> bool {

@@ -65,6 +65,14 @@ pub struct Holding {
     pub holder: Holder,
 }
 
+impl Holding {
+    /// Returns whether a watch has told of it, or the answer to a creation.
+    #[must_use]
+    pub const fn is_told(&self) -> bool {
+        matches!(self.holder, Holder::Attachment(_) | Holder::Claim(_))
+    }
+}
+
 /// All that is held.
 #[derive(Debug, Default)]
 pub struct Held {
@@ -209,16 +217,12 @@ impl Held {
     /// Returns the names of all IPAllocations that a watch has told of.
     pub fn names(&self) -> impl Iterator<Item = Name> {
         self.scopes.iter().flat_map(|(scope, held)| {
-            held.iter().filter(|(_, holding)| is_told(holding)).map(move |(address, _)| Name {
+            held.iter().filter(|(_, holding)| holding.is_told()).map(move |(address, _)| Name {
                 namespace: "".into(),
                 name: names::join(scope, *address).as_str().into(),
             })
         })
     }
-}
-
-const fn is_told(holding: &Holding) -> bool {
-    matches!(holding.holder, Holder::Attachment(_) | Holder::Claim(_))
 }
 
 fn uid_of(holding: &Holding) -> Option<Rc<str>> {

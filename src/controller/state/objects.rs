@@ -4,12 +4,13 @@ use crate::controller::extent::Extent;
 use crate::controller::pool::{PoolId, Supply};
 use crate::controller::shapes::{
     AddressObject, CLUSTER_NAME, ClaimObject, ClusterObject, Numbers, PAUSED, PROTECT_ADDRESS,
-    PROTECT_POOL, WANTED,
+    PROTECT_OWN_POOL, PROTECT_POOL, WANTED,
 };
 use crate::ipam::Scope;
-use crate::store::kube::objects::ip_pool_status::Status;
+use crate::store::kube::objects::ip_pool_status::{Condition, Status};
 use k8s::ResourceExt;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::SystemTime;
@@ -78,6 +79,15 @@ impl Version {
             uid: metadata.uid.as_deref().unwrap_or_default().into(),
             revision: metadata.resource_version.as_deref().unwrap_or_default().into(),
         }
+    }
+
+    /// Returns a merge patch of metadata that changes nothing unless the object is still in this
+    /// state.
+    #[must_use]
+    pub fn patch(&self, mut metadata: Value) -> Value {
+        metadata["resourceVersion"] = json!(&*self.revision);
+        metadata["uid"] = json!(&*self.uid);
+        json!({"metadata": metadata})
     }
 }
 
@@ -286,10 +296,28 @@ pub struct Said {
 }
 
 impl PoolState {
+    const fn finalizer(&self) -> &'static str {
+        if self.own.is_some() { PROTECT_OWN_POOL } else { PROTECT_POOL }
+    }
+
     /// Returns whether it has the finalizer that keeps it while it is in use.
     #[must_use]
     pub fn is_protected(&self) -> bool {
-        self.finalizers.iter().any(|text| text == PROTECT_POOL)
+        self.finalizers.iter().any(|text| text == self.finalizer())
+    }
+
+    /// Returns its finalizers with that one.
+    #[must_use]
+    pub fn protected(&self) -> Vec<String> {
+        let mut finalizers = self.unprotected();
+        finalizers.push(self.finalizer().to_owned());
+        finalizers
+    }
+
+    /// Returns its finalizers without that one.
+    #[must_use]
+    pub fn unprotected(&self) -> Vec<String> {
+        self.finalizers.iter().filter(|text| *text != self.finalizer()).cloned().collect()
     }
 
     /// Returns whether two states differ at most in what the controller itself writes often.

@@ -2,7 +2,7 @@
 //! read it. The manifest in deploy/crd is generated from these structs.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// What the controller reports about the pool. No node reads it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -47,27 +47,58 @@ pub struct Status {
     pub writer: Option<String>,
 }
 
-/// What is true of the pool, as the API conventions of Kubernetes want it.
+/// What is true of the pool, as the API conventions of Kubernetes want it. The controller reads the
+/// conditions of claims in this form, too, and others may have left out a key there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(
+    description = "What is true of the pool, as the API conventions of Kubernetes want it.",
+    extend("required" = ["type", "status", "reason", "message", "lastTransitionTime"])
+)]
 pub struct Condition {
     /// What the condition is about.
-    #[serde(rename = "type")]
+    #[serde(rename = "type", deserialize_with = "text")]
     #[schemars(length(max = 316))]
     pub kind: String,
     /// True, False or Unknown.
+    #[serde(deserialize_with = "text")]
     #[schemars(regex(pattern = r"^(True|False|Unknown)$"))]
     pub status: String,
     /// The reason, one word.
+    #[serde(deserialize_with = "text")]
     #[schemars(length(min = 1, max = 1024))]
     pub reason: String,
     /// The reason for people.
+    #[serde(deserialize_with = "text")]
     #[schemars(length(max = 32768))]
     pub message: String,
     /// The generation of the spec that the condition is about.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// When the status changed last.
+    #[serde(deserialize_with = "text")]
     #[schemars(length(max = 64))]
     pub last_transition_time: String,
+}
+
+/// Reads a text. Null is what Kubernetes writes for a time that is not set.
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_of_others_is_read_although_it_lacks_something() {
+        for text in [
+            r#"{"type":"Ready"}"#,
+            r#"{"type":"Ready","lastTransitionTime":null,"severity":"Info"}"#,
+            r#"{"type":"Ready","status":"","reason":null,"message":"","observedGeneration":null}"#,
+        ] {
+            let condition: Condition = serde_json::from_str(text).unwrap();
+            assert_eq!(condition, Condition { kind: "Ready".to_owned(), ..Condition::default() });
+        }
+    }
 }
