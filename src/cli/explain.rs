@@ -77,7 +77,7 @@ impl Trial<'_> {
                 "--node: only the node itself knows what it would give from the Kubernetes store";
             return Err(HintedError::new(message, "run the command on that node").into());
         }
-        let args = CniArgs::parse(&self.args)?;
+        let args = CniArgs::parse(&self.args)?.with_interface(self.ifname);
         let node = machine::node_name(&self.environment.node, &settings, flat.as_ref())?;
         let call = self.call(configuration.clone())?;
         let name = call.network.to_string();
@@ -112,7 +112,7 @@ impl Trial<'_> {
         settings: &Settings,
     ) -> anyhow::Result<Network> {
         let pool = pools::any(pool, flat, settings, self.environment)?;
-        Ok(network.served_by(&pool, args.pod.as_ref()).map_err(Failure::from)?)
+        Ok(network.served_by(&pool, args).map_err(Failure::from)?)
     }
 
     fn call(&self, configuration: Json) -> anyhow::Result<Call> {

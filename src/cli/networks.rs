@@ -52,7 +52,7 @@ pub(super) fn read(environment: &Environment, file: &Path) -> anyhow::Result<Vec
         let settings = Settings::parse(&merged, false)?;
         for pool in &network.pools {
             let pool = pools::any(pool, flat.as_ref(), &settings, environment)?;
-            let network = network.served_by(&pool, None).map_err(Failure::from)?;
+            let network = network.served_by(&pool, &CniArgs::default()).map_err(Failure::from)?;
             networks.push(Named { name: name.clone(), pool: Some(pool.name), network });
         }
     }

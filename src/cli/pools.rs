@@ -120,7 +120,7 @@ pub(super) fn network_of(pool: &Pool, flat: Option<&FlatFile>) -> anyhow::Result
     let configuration = configuration_of(pool);
     let merged = Merged::new(&configuration, flat)?;
     let network = Network::parse(&merged, &CniArgs::default()).map_err(ConfigError::from)?;
-    Ok(network.served_by(pool, None).map_err(Failure::from)?)
+    Ok(network.served_by(pool, &CniArgs::default()).map_err(Failure::from)?)
 }
 
 /// Returns whether an address of a scope is of a pool: it is one of the pool's, excluded or not, in

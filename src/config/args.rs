@@ -6,7 +6,7 @@
 
 use super::error::{ConfigError, Problem};
 use crate::addr::{Family, Subnet, parse_address, parse_prefixed};
-use crate::ipam::{PodRef, Requested};
+use crate::ipam::{IfName, PodRef, Requested};
 use crate::json::excerpt;
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -22,9 +22,17 @@ pub struct CniArgs {
     pub pod: Option<PodRef>,
     /// The requested addresses (`IP=`).
     pub requested: Vec<Requested>,
+    /// The interface in the pod (`CNI_IFNAME`), if the caller added it.
+    pub interface: Option<IfName>,
 }
 
 impl CniArgs {
+    /// Adds the interface in the pod, which is a variable of its own.
+    #[must_use]
+    pub fn with_interface(self, interface: &IfName) -> Self {
+        Self { interface: Some(interface.clone()), ..self }
+    }
+
     /// Parses the bytes of the variable.
     ///
     /// # Errors
@@ -47,7 +55,7 @@ impl CniArgs {
             }),
             None => None,
         };
-        Ok(Self { pod, requested: found.requested()? })
+        Ok(Self { pod, requested: found.requested()?, interface: None })
     }
 
     /// Returns whether the bytes name a pod, even if other parts are malformed. DEL needs this to

@@ -3,13 +3,17 @@
 
 use super::address_list::{listed, span};
 use super::field::Field;
+use super::keys::check_known;
 use super::merge::Merged;
 use super::{ConfigError, Mistakes};
 use crate::addr::{AddrSet, Blocks, Range, number};
-use crate::ipam::{Owner, RangeSet, Reservation, Reservations};
+use crate::ipam::{IfName, Owner, OwnerKind, RangeSet, Reservation, Reservations};
 use crate::json::Json;
 
 type Result<T> = std::result::Result<T, Mistakes>;
+
+/// The keys of an entry that names its owner with a key.
+const KEYS: &[&str] = &["pod", "statefulSet", "address", "addresses", "interface"];
 
 /// The forms of an entry, for messages.
 const FORMS: &str = "expected {\"NAMESPACE/POD\": ADDRESS} or {\"statefulSet\": \"NAMESPACE/NAME\", \"addresses\": \"FIRST-LAST\"}";
@@ -37,8 +41,13 @@ fn entries(field: &Field<'_>) -> Result<Vec<Reservation>> {
     let Json::Object(_) = field.value else {
         return Err(field.wrong(FORMS).into());
     };
-    if let Some(set) = field.find("statefulSet") {
-        let (namespace, name) = whole_name(&set)?;
+    let (set, pod) = (field.find("statefulSet"), field.find("pod"));
+    if set.is_some() || pod.is_some() {
+        check_known(field, KEYS)?;
+    }
+    let interface = || field.find("interface").map(|field| interface(&field)).transpose();
+    if let Some(set) = set {
+        let owner = owner(OwnerKind::StatefulSet, &set, interface()?)?;
         let Some(addresses) = field.find("addresses") else {
             return Err(field.lacks("addresses").into());
         };
@@ -46,24 +55,28 @@ fn entries(field: &Field<'_>) -> Result<Vec<Reservation>> {
             Json::Array(_) => listed(&addresses)?,
             _ => vec![span(&addresses)?],
         };
-        return Ok(vec![Reservation { owner: Owner::StatefulSet { namespace, name }, ranges }]);
+        return Ok(vec![Reservation { owner, ranges }]);
     }
-    if let Some(pod) = field.find("pod") {
+    if let Some(pod) = pod {
         let Some(addresses) = field.find("addresses").or_else(|| field.find("address")) else {
             return Err(field.lacks("addresses").into());
         };
-        return Ok(vec![of_pod(&pod, &addresses)?]);
+        return Ok(vec![of_pod(&pod, interface()?, &addresses)?]);
     }
     Mistakes::each(field.value.entries(), |(pod, value)| {
         let path = format!("{}[\"{}\"]", field.path, field.key(pod));
         let key = Json::String(pod.clone());
         let (place, addresses) = (field.inner(path.clone(), &key), field.inner(path, value));
-        of_pod(&place, &addresses)
+        of_pod(&place, None, &addresses)
     })
 }
 
-fn of_pod(pod: &Field<'_>, addresses: &Field<'_>) -> Result<Reservation> {
-    let (namespace, name) = whole_name(pod)?;
+fn of_pod(
+    pod: &Field<'_>,
+    interface: Option<IfName>,
+    addresses: &Field<'_>,
+) -> Result<Reservation> {
+    let owner = owner(OwnerKind::Pod, pod, interface)?;
     let single = |field: &Field<'_>| field.address().map(Range::single);
     let ranges = match addresses.value {
         Json::Array(_) => Mistakes::each(addresses.list()?, |item| single(&item))?,
@@ -71,19 +84,25 @@ fn of_pod(pod: &Field<'_>, addresses: &Field<'_>) -> Result<Reservation> {
     };
     match ranges.is_empty() {
         true => Err(pod.wrong("expected at least one address").into()),
-        false => Ok(Reservation { owner: Owner::Pod { namespace, name }, ranges }),
+        false => Ok(Reservation { owner, ranges }),
     }
 }
 
-fn whole_name(field: &Field<'_>) -> Result<(String, String)> {
-    match field.text()?.split_once('/') {
+fn owner(kind: OwnerKind, name: &Field<'_>, interface: Option<IfName>) -> Result<Owner> {
+    match name.text()?.split_once('/') {
         Some((namespace, name))
             if !namespace.is_empty() && !name.is_empty() && !name.contains('/') =>
         {
-            Ok((namespace.to_owned(), name.to_owned()))
+            Ok(Owner { kind, namespace: namespace.to_owned(), name: name.to_owned(), interface })
         }
-        _ => Err(field.wrong("expected NAMESPACE/NAME").into()),
+        _ => Err(name.wrong("expected NAMESPACE/NAME").into()),
     }
+}
+
+fn interface(field: &Field<'_>) -> Result<IfName> {
+    IfName::parse(field.text()?).map_err(|_| {
+        field.wrong("expected the name of an interface in the pod, such as net1").into()
+    })
 }
 
 /// Returns the mistakes of reservations that these ranges cannot serve.

@@ -1,10 +1,11 @@
 //! A network as a pool serves it.
 
+use super::args::CniArgs;
 use super::pool::Pool;
 use super::validate::Network;
 use super::{MainPlugin, Mistakes, gateway, limits, reservations};
 use crate::addr::{Blocks, Range};
-use crate::ipam::{ConfiguredRange, PodRef};
+use crate::ipam::ConfiguredRange;
 use std::rc::Rc;
 
 impl Network {
@@ -13,11 +14,11 @@ impl Network {
     ///
     /// # Errors
     /// Returns the mistakes of the network with this pool.
-    pub fn served_by(&self, pool: &Pool, pod: Option<&PodRef>) -> Result<Self, Mistakes> {
+    pub fn served_by(&self, pool: &Pool, args: &CniArgs) -> Result<Self, Mistakes> {
         let mut network = Self { pools: Vec::new(), scope: pool.scope.clone(), ..self.clone() };
         let mut mistakes = Mistakes::default();
         network.reservations.entries.extend(pool.reservations.iter().cloned());
-        network.reservations.set_pod(pod);
+        network.reservations.set_pod(args.pod.as_ref(), args.interface.as_ref());
         let statics = self.statics.iter().map(|fixed| Range::single(fixed.address));
         let reserved = network.reservations.blocks();
         let reserved: Rc<Blocks> = Rc::new(reserved.ranges().chain(statics).collect());

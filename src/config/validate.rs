@@ -107,7 +107,7 @@ impl Network {
         let gateways: Vec<IpAddr> =
             statics.iter().flatten().filter_map(|fixed: &Static| fixed.gateway).collect();
         let mut reservations = mistakes.note(reservations::parse(merged)).unwrap_or_default();
-        reservations.set_pod(args.pod.as_ref());
+        reservations.set_pod(args.pod.as_ref(), args.interface.as_ref());
         // A static address in a range would else be given to a pod of this network, even to the pod
         // that is about to get it as its static address.
         let own = statics.iter().flatten().map(|fixed| Range::single(fixed.address));

@@ -34,7 +34,7 @@ pub use request::{
     slots, subnets,
 };
 pub use request_error::RequestError;
-pub use reservation::{Owner, Reservation, Reservations};
+pub use reservation::{Owner, OwnerKind, Reservation, Reservations};
 pub use sticky::{Sticky, StickyOwner, of_owner};
 pub use texts::Texts;
 pub use view::{Directory, MountNamespace, View};

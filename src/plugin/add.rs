@@ -64,7 +64,7 @@ enum Origin {
 }
 
 pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<Allocated, Failure> {
-    let args = CniArgs::parse(&call.args)?;
+    let args = CniArgs::parse(&call.args)?.with_interface(&sandbox.ifname);
     let flat = ipam.flat_file(call)?;
     let merged = Merged::new(&call.configuration, flat.as_ref())?;
     let mut network = Network::parse(&merged, &args)?;
@@ -99,7 +99,7 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
                 ready: &ready,
                 network: &network,
                 flat: flat.as_ref(),
-                pod: args.pod.as_ref(),
+                args: &args,
                 attachment: &record.attachment,
                 version: call.version,
                 deadline,

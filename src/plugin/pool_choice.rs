@@ -7,8 +7,8 @@ use super::given::Given;
 use super::pools::{Pools, Served};
 use super::request::Request;
 use crate::cni::Version;
-use crate::config::{FlatFile, Network};
-use crate::ipam::{self, Allocation, Attachment, PodRef};
+use crate::config::{CniArgs, FlatFile, Network};
+use crate::ipam::{self, Allocation, Attachment};
 use crate::retry::Deadline;
 use crate::store::pools::Read;
 use crate::store::{Access, StoreError};
@@ -18,7 +18,7 @@ pub(super) struct PoolChoice<'a> {
     pub(super) ready: &'a Ready,
     pub(super) network: &'a Network,
     pub(super) flat: Option<&'a FlatFile>,
-    pub(super) pod: Option<&'a PodRef>,
+    pub(super) args: &'a CniArgs,
     pub(super) attachment: &'a Attachment,
     pub(super) version: Version,
     pub(super) deadline: Deadline,
@@ -75,7 +75,7 @@ impl PoolChoice<'_> {
             read,
             deadline: self.deadline,
         };
-        pools.serve(self.network, self.pod)
+        pools.serve(self.network, self.args)
     }
 
     fn give_from(&self, served: Served, give: Give<'_>) -> Result<(Request, Given), Failure> {

@@ -6,8 +6,7 @@
 //! address in two scopes.
 
 use super::failure::Failure;
-use crate::config::{ConfigError, FlatFile, Network, Pool, Problem, Settings, StoreKind};
-use crate::ipam::PodRef;
+use crate::config::{CniArgs, ConfigError, FlatFile, Network, Pool, Problem, Settings, StoreKind};
 use crate::retry::Deadline;
 use crate::small_file::{error_text, read_small};
 use crate::store::Store;
@@ -80,11 +79,11 @@ impl Pools<'_> {
     ///
     /// # Errors
     /// A pool cannot be read, or cannot serve the network.
-    pub(crate) fn serve(&self, network: &Network, pod: Option<&PodRef>) -> Result<Served, Failure> {
+    pub(crate) fn serve(&self, network: &Network, args: &CniArgs) -> Result<Served, Failure> {
         let mut served = Served::default();
         let labels = OnceCell::new();
         for name in &network.pools {
-            match self.serve_by(name, network, pod, &labels, &mut served) {
+            match self.serve_by(name, network, args, &labels, &mut served) {
                 Ok(network) => served.networks.push(network),
                 Err(PassedOver::Words(words)) => served.passed_over.push(words),
                 // A pool with a mistake must not stop the others.
@@ -103,13 +102,13 @@ impl Pools<'_> {
         &self,
         name: &str,
         network: &Network,
-        pod: Option<&PodRef>,
+        args: &CniArgs,
         labels: &OnceCell<BTreeMap<String, String>>,
         served: &mut Served,
     ) -> Result<Network, PassedOver> {
         let (pool, is_copy) = self.read(name)?;
         served.copied |= is_copy;
-        let namespace = pod.map(|pod| pod.namespace.as_str());
+        let namespace = args.pod.as_ref().map(|pod| pod.namespace.as_str());
         if pool.is_ending {
             return Err(PassedOver::Words(format!("{name} is being deleted")));
         }
@@ -124,7 +123,7 @@ impl Pools<'_> {
             let words = format!("{name} is for nodes with the label {key}={value}");
             return Err(PassedOver::Words(words));
         }
-        Ok(network.served_by(&pool, pod).map_err(Failure::from)?)
+        Ok(network.served_by(&pool, args).map_err(Failure::from)?)
     }
 
     /// Returns the network as each of its pools serves it, for whatever node and pod. A pool with a
@@ -135,9 +134,9 @@ impl Pools<'_> {
     pub(crate) fn all(&self, network: &Network) -> Result<Vec<Network>, Failure> {
         let (mut usable, mut mistake) = (Vec::new(), None);
         for name in &network.pools {
-            let served = self
-                .read(name)
-                .and_then(|(pool, _)| network.served_by(&pool, None).map_err(Failure::from));
+            let served = self.read(name).and_then(|(pool, _)| {
+                network.served_by(&pool, &CniArgs::default()).map_err(Failure::from)
+            });
             match served {
                 Ok(network) => usable.push(network),
                 Err(failure @ Failure::Config(_)) => {

@@ -145,15 +145,39 @@ fn on_another_node_it_is_given_once_the_first_is_released() {
 fn a_second_interface_of_the_pod_gets_a_dynamic_address() {
     let sandbox = Sandbox::new();
     let ipam = network("");
-    let interface = |name: &str| {
-        let mut call = sandbox.call("ADD");
-        call.set("CNI_CONTAINERID", "c1").set("CNI_IFNAME", name);
-        call.set("CNI_ARGS", "K8S_POD_NAMESPACE=default;K8S_POD_NAME=db;K8S_POD_UID=u1");
-        call.stdin(configuration(&ipam)).run()
-    };
+    let interface = |name: &str| of_interface(&sandbox, name, "", &ipam);
     assert_eq!(interface("net1").addresses(), ["10.0.0.2"]);
     assert_eq!(interface("net2").addresses(), ["10.0.0.9"]);
     assert_eq!(interface("net1").addresses(), ["10.0.0.2"]);
+}
+
+/// Makes an ADD of an interface of the pod default/db.
+fn of_interface(sandbox: &Sandbox, name: &str, args: &str, ipam: &str) -> Ended {
+    let mut call = sandbox.call("ADD");
+    call.set("CNI_CONTAINERID", "c1").set("CNI_IFNAME", name);
+    call.set("CNI_ARGS", format!("K8S_POD_NAMESPACE=default;{args}K8S_POD_NAME=db;K8S_POD_UID=u1"));
+    call.stdin(configuration(ipam)).run()
+}
+
+#[test]
+fn a_reservation_may_name_the_interface() {
+    let named = r#"{"pod":"default/db","interface":"net2","address":"10.0.0.2"}"#;
+    let of_set = r#"{"statefulSet":"default/web","interface":"net1","addresses":"10.0.0.4/31"}"#;
+    for (entries, net1) in [
+        (format!("{named},{of_set}"), "10.0.0.3"),
+        (format!("{named},{of_set},{{\"default/db\":\"10.0.0.9\"}}"), "10.0.0.9"),
+    ] {
+        let sandbox = Sandbox::new();
+        let ipam = format!(r#"{RANGE},"reservations":[{entries}]"#);
+        let refused = of_interface(&sandbox, "net1", "IP=10.0.0.2;", &ipam);
+        if net1 == "10.0.0.3" {
+            assert_eq!(refused.code(), 101);
+            let words = "10.0.0.2 is reserved for interface net2 of pod default/db";
+            assert!(refused.details().contains(words), "{refused:?}");
+        }
+        assert_eq!(of_interface(&sandbox, "net1", "", &ipam).addresses(), [net1]);
+        assert_eq!(of_interface(&sandbox, "net2", "", &ipam).addresses(), ["10.0.0.2"]);
+    }
 }
 
 #[test]
@@ -170,6 +194,10 @@ fn what_cannot_be_reserved_is_a_mistake_of_add_and_of_no_other_call() {
         (r#"{"statefulSet":"default/web"}"#, "the key addresses"),
         (r#"{"statefulSet":"default/web","addresses":"10.0.0.9-10.0.0.3"}"#, "not above the last"),
         (r#"["default/a"]"#, "NAMESPACE/POD"),
+        (
+            r#"{"pod":"default/a","address":"10.0.0.9","interface":"net 1"}"#,
+            "expected the name of an interface",
+        ),
         (r#""x""#, "NAMESPACE/POD"),
     ] {
         let ipam = format!(r#"{RANGE},"reservations":{reservations}"#);
@@ -178,6 +206,10 @@ fn what_cannot_be_reserved_is_a_mistake_of_add_and_of_no_other_call() {
         assert!(ended.details().contains(words), "{reservations}: {ended:?}");
         sandbox.del("c1", &ipam).succeeded();
     }
+    let mistyped = r#"{"pod":"default/a","address":"10.0.0.9","interfaces":"net1"}"#;
+    let ended = add(&sandbox, "c1", "a/u1", "", &format!(r#"{RANGE},"reservations":{mistyped}"#));
+    assert_eq!(ended.code(), 2);
+    assert!(ended.details().contains("ipam.reservations.interfaces"), "{ended:?}");
 }
 
 #[test]

@@ -124,8 +124,9 @@ fn of_pools(report: &mut Report, case: &Case<'_>, settings: Option<&Settings>, k
                 continue;
             }
         };
-        let Some(served) =
-            report.mistakes.note(network.served_by(&pool, None).map_err(|all| all.at(inside)))
+        let Some(served) = report
+            .mistakes
+            .note(network.served_by(&pool, &CniArgs::default()).map_err(|all| all.at(inside)))
         else {
             continue;
         };

@@ -20,7 +20,7 @@ pub(super) fn examine(report: &mut Report, document: &Json, known: &KnownPools) 
     let served = Merged::new(&configuration, None)
         .map_err(Into::into)
         .and_then(|merged| Network::parse(&merged, &CniArgs::default()))
-        .and_then(|network| network.served_by(&pool, None));
+        .and_then(|network| network.served_by(&pool, &CniArgs::default()));
     let in_spec = |place: &str| place.replacen("ipam", "spec", 1);
     let Some(network) = report.mistakes.note(served.map_err(|all| all.at(in_spec))) else {
         return;

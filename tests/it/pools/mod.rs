@@ -154,7 +154,7 @@ fn reservations_of_a_pool_bind_every_network_that_names_it() {
     write(
         &sandbox,
         "blue",
-        "{subnets: [{subnet: 10.1.2.0/24}], reservations: [{pod: default/db-0, address: 10.1.2.1}, {statefulSet: default/web, addresses: 10.1.2.2-10.1.2.3}]}",
+        "{subnets: [{subnet: 10.1.2.0/24}], reservations: [{pod: default/db-0, address: 10.1.2.1}, {statefulSet: default/web, addresses: 10.1.2.2-10.1.2.3}, {pod: default/db-0, interface: net9, address: 10.1.2.9}]}",
     );
     for (container, pod, address) in [
         ("c1", "default/x", "10.1.2.4"),

@@ -91,6 +91,10 @@ fn the_api_server_refuses_what_no_pool_can_mean() {
             ),
             "expected either pod or statefulSet",
         ),
+        (
+            reservation(json!({"pod": "a/b", "interface": "net 1", "address": "10.10.10.40"})),
+            "should match",
+        ),
         (reservation(json!({"pod": "default/db-0"})), "expected either address or addresses"),
         (
             reservation(json!({"statefulSet": "default/web", "address": "10.10.10.40"})),

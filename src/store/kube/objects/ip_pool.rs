@@ -197,6 +197,11 @@ pub struct Reservation {
     #[schemars(length(max = 317), regex(pattern = r"^[^/]+/[^/]+$"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stateful_set: Option<String>,
+    /// The interface in the pod that gets the addresses, such as net1. If it is missing, the first
+    /// interface with an address of the pool gets them.
+    #[schemars(length(min = 1, max = 15), regex(pattern = r"^[^/:\s]+$"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
     /// The address of the pod.
     #[schemars(length(max = 45), extend("x-kubernetes-validations" = [{ "rule": "isIP(self)", "message": "expected an address" }]))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
