@@ -246,11 +246,12 @@ pub(super) enum ConfigCommand {
     /// and OpenShift network operators, OpenShift Templates, lists of these,
     /// multus.conf, plugin lists (conflist), plugin configurations, ipam objects and
     /// flat files, in YAML or JSON. Of a directory it reads the files *.yaml, *.yml,
-    /// *.json, *.conf and *.conflist. With --kubeconfig it reads all
+    /// *.json, *.conf and *.conflist. With --kubeconfig it reads all IPPools and
     /// NetworkAttachmentDefinitions of a cluster, and counts the pods that use them.
     ///
     /// A network that names a pool is checked as the pool serves it. The pool is taken
-    /// from the files of the check, otherwise from where the plugin would find it.
+    /// from the files of the check, otherwise from the cluster, or from where the
+    /// plugin on this machine would find it.
     ///
     /// Each mistake is reported with its JSON path. Settings that are valid but
     /// suspicious are notes, and so is what the main plugin beside ipam will do with
@@ -267,7 +268,7 @@ pub(crate) struct CheckArgs {
     #[cfg_attr(feature = "kube", arg(value_name = "FILE", required_unless_present = "kubeconfig"))]
     #[cfg_attr(not(feature = "kube"), arg(value_name = "FILE", required = true))]
     pub(crate) files: Vec<PathBuf>,
-    /// Also check all NetworkAttachmentDefinitions of the cluster that this kubeconfig points to
+    /// Also check all pools and networks of the cluster that this kubeconfig points to
     #[cfg(feature = "kube")]
     #[arg(long, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,

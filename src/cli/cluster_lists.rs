@@ -30,6 +30,16 @@ pub(super) const DEFINITIONS: List = List {
     accept: "application/json",
 };
 
+/// All IPPools.
+pub(super) const POOLS: List = List {
+    what: "ippools.hereabouts.dev",
+    right: "ippools.hereabouts.dev",
+    absent: "apply deploy/crd: the cluster does not have this resource",
+    path: "/apis/hereabouts.dev/v1alpha1/ippools",
+    query: "?limit=50",
+    accept: "application/json",
+};
+
 /// A list of objects of one kind.
 pub(super) struct List {
     /// The resource, with its group.

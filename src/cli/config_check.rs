@@ -33,7 +33,7 @@ mod reserved;
 mod together;
 
 #[cfg(feature = "kube")]
-use super::cluster_lists::{Cluster, DEFINITIONS};
+use super::cluster_lists::{Cluster, DEFINITIONS, POOLS};
 use super::input_files::{self, Input, Stdin};
 use super::{CheckArgs, Format, UsageError, output};
 use crate::config::{ConfigError, Content, FlatFile, Origin, networks, no_network};
@@ -55,6 +55,15 @@ pub(super) fn check(environment: &Environment, args: &CheckArgs) -> anyhow::Resu
         known: KnownPools::default(),
         mistakes: 0,
         together: Together::default(),
+    };
+    #[cfg(feature = "kube")]
+    let cluster = match &args.kubeconfig {
+        Some(kubeconfig) => {
+            let cluster = Cluster::open(kubeconfig, environment)?;
+            checker.known.read(&cluster)?;
+            Some(cluster)
+        }
+        None => None,
     };
     let stdin = Stdin::default();
     // A network may come before the pool that it names.
@@ -82,8 +91,8 @@ pub(super) fn check(environment: &Environment, args: &CheckArgs) -> anyhow::Resu
         });
     }
     #[cfg(feature = "kube")]
-    if let Some(kubeconfig) = &args.kubeconfig {
-        checker.cluster(&Cluster::open(kubeconfig, environment)?)?;
+    if let Some(cluster) = &cluster {
+        checker.cluster(cluster)?;
     }
     let mistakes = checker.end()?;
     if 0 < without_network {
@@ -106,7 +115,7 @@ struct Checker<'c> {
     /// The flat file of this machine.
     flat: Option<&'c FlatFile>,
     printer: Printer,
-    /// The pools in the files of the check.
+    /// The pools in the files of the check, and in the cluster.
     known: KnownPools,
     mistakes: usize,
     together: Together,
@@ -127,21 +136,34 @@ impl Checker<'_> {
         })
     }
 
-    /// Checks all networks of a cluster.
+    /// Checks all pools and networks of a cluster.
     #[cfg(feature = "kube")]
     fn cluster(&mut self, cluster: &Cluster) -> anyhow::Result<()> {
         let users = cluster::Users::count(cluster)?;
+        let of_network = |report: &mut Report| {
+            report.used_by = report.object().map(|object| users.of(&object));
+        };
+        cluster.list_if_known(&POOLS, &mut |item| {
+            self.object(&cluster.server, item, &|_| {});
+            Ok(())
+        })?;
         cluster.list(&DEFINITIONS, &mut |item| {
-            let found = networks(item.as_bytes(), "", &mut |found| {
-                let mut report = Report::new(&cluster.server, found.place, found.origin);
-                report.used_by = report.object().map(|object| users.of(&object));
-                self.found(report, item.as_bytes(), found.content);
-            });
-            if let Err(error) = found {
-                self.mistake(&cluster.server, error);
-            }
+            self.object(&cluster.server, item, &of_network);
             Ok(())
         })
+    }
+
+    /// Checks an object of a cluster.
+    #[cfg(feature = "kube")]
+    fn object(&mut self, server: &str, item: &str, complete: &dyn Fn(&mut Report)) {
+        let found = networks(item.as_bytes(), "", &mut |found| {
+            let mut report = Report::new(server, found.place, found.origin);
+            complete(&mut report);
+            self.found(report, item.as_bytes(), found.content);
+        });
+        if let Err(error) = found {
+            self.mistake(server, error);
+        }
     }
 
     fn found(&mut self, mut report: Report, bytes: &[u8], content: Content) {

@@ -1,16 +1,22 @@
-//! The pools that networks name: those in the files of the check, otherwise those that the plugin on
-//! this machine would find.
+//! The pools that networks name: those in the files of the check, otherwise those of the cluster, or
+//! those that the plugin on this machine would find.
 
+#[cfg(feature = "kube")]
+use crate::cli::cluster_lists::{Cluster, POOLS};
 use crate::config::{ConfigError, Content, FlatFile, Pool, Settings, StoreKind, networks};
 use crate::plugin::failure::Failure;
 use crate::plugin::pools;
 use std::collections::BTreeMap;
 
-/// The pools in the files of the check.
+/// The pools in the files of the check, and in the cluster.
 #[derive(Default)]
-pub(super) struct KnownPools(BTreeMap<String, Vec<KnownPool>>);
+pub(super) struct KnownPools {
+    in_files: BTreeMap<String, Vec<KnownPool>>,
+    /// `None` if no cluster is read.
+    in_cluster: Option<BTreeMap<String, KnownPool>>,
+}
 
-/// A pool, and the file that contains it.
+/// A pool, and the file that contains it, or the server.
 #[derive(Clone)]
 pub(super) struct KnownPool {
     pub(super) file: String,
@@ -26,41 +32,62 @@ impl KnownPools {
         if !bytes.windows(MARK.len()).any(|part| part == MARK) {
             return;
         }
-        let _ = networks(bytes, "", &mut |found| {
-            if let Content::Pool(document) = found.content
-                && let Ok(pool) = Pool::parse(&document, "")
-            {
-                let known = KnownPool { file: file.to_owned(), pool };
-                self.0.entry(known.pool.name.clone()).or_default().push(known);
-            }
+        each(file, bytes, &mut |known| {
+            self.in_files.entry(known.pool.name.clone()).or_default().push(known);
         });
+    }
+
+    /// Reads the valid pools of a cluster. Mistakes are reported when the pools are checked.
+    ///
+    /// # Errors
+    /// The server does not answer, or refuses the list.
+    #[cfg(feature = "kube")]
+    pub(super) fn read(&mut self, cluster: &Cluster) -> anyhow::Result<()> {
+        let mut all = BTreeMap::new();
+        cluster.list_if_known(&POOLS, &mut |item| {
+            each(&cluster.server, item.as_bytes(), &mut |known| {
+                all.insert(known.pool.name.clone(), known);
+            });
+            Ok(())
+        })?;
+        self.in_cluster = Some(all);
+        Ok(())
     }
 
     /// Returns the other files that contain a pool of this name.
     pub(super) fn others(&self, name: &str, file: &str) -> Vec<&str> {
-        let all = self.0.get(name).into_iter().flatten().map(|known| known.file.as_str());
+        let all = self.in_files.get(name).into_iter().flatten().map(|known| known.file.as_str());
         all.filter(|other| *other != file).collect()
     }
 
     /// Returns a pool, or a note that says why it cannot be checked.
     ///
     /// # Errors
-    /// The plugin would not accept the file of the pool on this machine.
+    /// The cluster has no such pool, or the plugin would not accept the file of the pool on this
+    /// machine.
     pub(super) fn find(
         &self,
         name: &str,
         flat: Option<&FlatFile>,
         settings: Option<&Settings>,
     ) -> Result<Result<KnownPool, String>, ConfigError> {
-        if let Some(known) = self.0.get(name).and_then(|all| all.first()) {
+        if let Some(known) = self.in_files.get(name).and_then(|all| all.first()) {
+            return Ok(Ok(known.clone()));
+        }
+        // Which store a node uses may be known only there, so the cluster's pools come before files.
+        if let Some(known) = self.in_cluster.as_ref().and_then(|all| all.get(name)) {
             return Ok(Ok(known.clone()));
         }
         let Some(settings) = settings else {
             return Ok(Err(format!("pool {name} was not checked, because the store is not known")));
         };
         if settings.store.kind != StoreKind::File {
+            if self.in_cluster.is_some() {
+                let reason = format!("no pool has the name {name}");
+                return Err(ConfigError::meaning("ipam.pool", reason));
+            }
             return Ok(Err(format!(
-                "pool {name} was not checked, because it is in the cluster: save it with \"kubectl get ippools.hereabouts.dev {name} -o yaml\", and check that file together with this one"
+                "pool {name} was not checked, because it is in the cluster: pass --kubeconfig FILE"
             )));
         }
         let places = pools::places(name, flat, settings);
@@ -78,4 +105,15 @@ impl KnownPools {
             Err(other) => Err(ConfigError::meaning("ipam.pool", other.to_string())),
         }
     }
+}
+
+/// Calls `visit` with the valid pools in a text.
+fn each(file: &str, bytes: &[u8], visit: &mut dyn FnMut(KnownPool)) {
+    let _ = networks(bytes, "", &mut |found| {
+        if let Content::Pool(document) = found.content
+            && let Ok(pool) = Pool::parse(&document, "")
+        {
+            visit(KnownPool { file: file.to_owned(), pool });
+        }
+    });
 }

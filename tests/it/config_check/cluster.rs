@@ -74,7 +74,67 @@ fn all_networks_of_a_cluster_are_checked_with_the_pods_that_use_them() {
     let poor = sandbox.write("poor.conf", &token);
     let ended = check(&sandbox, &["--kubeconfig", poor.to_str().unwrap()]);
     assert!(
-        ended.status == Some(1) && ended.stderr.contains("the right to list pods"),
+        ended.status == Some(1) && ended.stderr.contains("the right to list ippools"),
         "{ended:?}"
     );
+}
+
+#[test]
+fn networks_of_a_cluster_are_checked_with_the_pools_of_the_cluster() {
+    let cluster = match Cluster::own(Options::default()) {
+        Ok(cluster) => cluster,
+        Err(reason) => return skipped!("{reason}"),
+    };
+    cluster.apply(RESOURCE);
+    let names = ["network-attachment-definitions.k8s.cni.cncf.io", "ippools.hereabouts.dev"];
+    cluster.apply(include_str!("../../../deploy/crd/ippools.hereabouts.dev.yaml"));
+    for name in names {
+        cluster.text(&["wait", "--for=condition=established", &format!("crd/{name}")]);
+    }
+    let pool = |name: &str, subnet: &str| {
+        json!({"apiVersion": "hereabouts.dev/v1alpha1", "kind": "IPPool",
+            "metadata": {"name": name}, "spec": {"subnets": [{"subnet": subnet}]}})
+    };
+    let network = |name: &str, pool: &str| {
+        let ipam = json!({"type": "hereabouts", "datastore": "kubernetes", "pool": pool,
+            "kubernetes": {"kubeconfig": "/etc/cni/nowhere/kubeconfig"}});
+        definition("default", name, &ipam)
+    };
+    // The node's flat file names the store.
+    let plain = |pool: &str| json!({"type": "hereabouts", "pool": pool});
+    let objects = [
+        pool("blue", "10.1.2.0/24"),
+        pool("green", "10.1.2.128/25"),
+        network("served", "blue"),
+        network("lost", "red"),
+        definition("default", "plain", &plain("blue")),
+        definition("default", "of-files", &plain("red")),
+    ];
+    cluster.apply(&json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string());
+    let (sandbox, kubeconfig) = (Sandbox::new(), cluster.kubeconfig());
+    let ended = check(&sandbox, &["--kubeconfig", kubeconfig.to_str().unwrap(), "-o", "json"]);
+    assert_eq!(ended.status, Some(1), "{ended:?}");
+    let all: Vec<Value> = serde_json::from_str(&ended.stdout).unwrap();
+    let of = |object: &str| {
+        let is_it = |found: &&Value| found["object"] == object || found["name"] == object;
+        all.iter().find(is_it).unwrap_or_else(|| panic!("{object}: {all:#?}"))
+    };
+    let served = of("served");
+    assert_eq!(served["pools"][0]["file"], cluster.server(), "{served}");
+    assert_eq!(served["pools"][0]["ranges"][0][0]["addresses"], 254, "{served}");
+    assert_eq!(of("lost")["mistakes"][0]["reason"], "no pool has the name red", "{}", of("lost"));
+    assert_eq!(of("plain")["pools"][0]["file"], cluster.server());
+    // The node may have it in a file.
+    let note = of("of-files")["notes"][0].as_str().unwrap();
+    assert!(note.starts_with("pool red was not checked, because this machine"), "{note}");
+    assert_eq!(of("blue")["pool"]["addresses"], 254);
+    let overlap = of("green")["notes"].to_string();
+    assert!(overlap.contains("blue"), "{overlap}");
+    // A file in place of what the cluster has.
+    let smaller = sandbox.write("pool.yaml", &pool("blue", "10.1.2.0/25").to_string());
+    let file = smaller.to_str().unwrap();
+    let arguments = ["--kubeconfig", kubeconfig.to_str().unwrap(), "-o", "json", file];
+    let all: Vec<Value> = serde_json::from_str(&check(&sandbox, &arguments).stdout).unwrap();
+    let served = all.iter().find(|found| found["object"] == "served").unwrap();
+    assert_eq!(served["pools"][0]["ranges"][0][0]["addresses"], 126, "{served}");
 }

@@ -166,7 +166,7 @@ fn a_pool_that_is_not_there_is_not_a_mistake_and_the_note_says_what_to_do() {
         &expect![[r#"
             network net1 (/S/checked/a.json)
               note: the kubeconfig cannot be used on this machine: kubernetes.kubeconfig: cannot read /nowhere/kubeconfig, the kubeconfig: it is missing (ENOENT)
-              note: pool blue was not checked, because it is in the cluster: save it with "kubectl get ippools.hereabouts.dev blue -o yaml", and check that file together with this one
+              note: pool blue was not checked, because it is in the cluster: pass --kubeconfig FILE
             exit 0
         "#]],
     );
