@@ -46,6 +46,21 @@ struct Found {
     is_known: bool,
 }
 
+/// A candidate that counts.
+#[derive(Debug, Clone)]
+pub struct Leak {
+    /// The name of the IPAllocation.
+    pub name: Rc<str>,
+    /// The uid of the IPAllocation.
+    pub uid: Rc<str>,
+    /// What the IPAllocation says about the holder.
+    pub holder: Holder,
+    /// Why it may be gone.
+    pub evidence: Evidence,
+    /// When it was found first.
+    pub since: Instant,
+}
+
 #[derive(Debug, Clone)]
 struct Candidate {
     version: Version,
@@ -65,6 +80,16 @@ impl Candidate {
 
     fn counts(&self, now: Instant) -> bool {
         self.confirmed.is_some_and(|at| now.duration_since(at) < CONFIRMED)
+    }
+
+    fn leak(&self, name: &Rc<str>) -> Leak {
+        Leak {
+            name: Rc::clone(name),
+            uid: Rc::clone(&self.version.uid),
+            holder: self.holder.clone(),
+            evidence: self.evidence,
+            since: self.since,
+        }
     }
 }
 
@@ -112,14 +137,14 @@ impl Leaks {
 
     /// Reads everything about the candidates again that were found for long enough. One that cannot
     /// be read does not count, and neither does one about which the API server now says something
-    /// else.
-    pub async fn confirm(&self, requests: &Requests, now: Instant) {
+    /// else. Returns those that count for the first time, at most [`NAMED`] of them.
+    pub async fn confirm(&self, requests: &Requests, now: Instant) -> Vec<Leak> {
         let due: Vec<(Rc<str>, Candidate)> = {
             let found = self.found.borrow();
             let due = found.candidates.iter().filter(|(_, candidate)| candidate.is_due(now));
             due.map(|(name, candidate)| (Rc::clone(name), candidate.clone())).collect()
         };
-        let (mut named, mut more) = (0, 0);
+        let (mut new, mut more) = (Vec::new(), 0);
         for (name, candidate) in due {
             let confirmed = match self.is_confirmed(requests, &name, &candidate).await {
                 Ok(is_confirmed) => is_confirmed.then_some(now),
@@ -130,9 +155,8 @@ impl Leaks {
                 }
             };
             if confirmed.is_some() && candidate.confirmed.is_none() {
-                named += 1;
-                match named <= NAMED {
-                    true => say(&candidate),
+                match new.len() < NAMED {
+                    true => new.push(candidate.leak(&name)),
                     false => more += 1,
                 }
             }
@@ -144,9 +168,13 @@ impl Leaks {
                 }
             }
         }
+        for leak in &new {
+            tracing::info!("leak candidate: {}", leak.text());
+        }
         if 0 < more {
             tracing::info!("{more} more leak candidates: \"hereabouts leaks\" shows all");
         }
+        new
     }
 
     async fn is_confirmed(
@@ -186,6 +214,19 @@ impl Leaks {
         self.found.borrow().is_known
     }
 
+    /// Returns `most` candidates that count, in the order of their names and without the first
+    /// `from`, and the number of all. `None` if it is not known.
+    #[must_use]
+    pub fn list(&self, from: usize, most: usize, now: Instant) -> Option<(Vec<Leak>, usize)> {
+        let found = self.found.borrow();
+        if !found.is_known {
+            return None;
+        }
+        let all = || found.candidates.iter().filter(|(_, one)| one.counts(now));
+        let some = all().skip(from).take(most).map(|(name, one)| one.leak(name));
+        Some((some.collect(), all().count()))
+    }
+
     /// Returns the number of candidates by evidence. `None` if it is not known.
     #[must_use]
     pub fn counts(&self, now: Instant) -> Option<Vec<(Evidence, u64)>> {
@@ -201,16 +242,16 @@ impl Leaks {
     }
 }
 
-fn say(candidate: &Candidate) {
-    let holder = &candidate.holder;
-    let pod = holder.pod.as_ref();
-    let pod = pod.map_or_else(|| "-".to_owned(), |pod| format!("{}/{}", pod.namespace, pod.name));
-    tracing::info!(
-        "leak candidate: {}, node {}, pod {pod}: {}",
-        holder.address,
-        holder.node,
-        candidate.evidence.text()
-    );
+impl Leak {
+    /// Returns it for people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let Holder { address, node, pod, .. } = &self.holder;
+        let pod = pod.as_ref();
+        let pod =
+            pod.map_or_else(|| "-".to_owned(), |pod| format!("{}/{}", pod.namespace, pod.name));
+        format!("{address}, node {node}, pod {pod}: {}", self.evidence.text())
+    }
 }
 
 #[cfg(test)]

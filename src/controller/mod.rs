@@ -107,8 +107,8 @@ async fn run(options: &Options) -> anyhow::Result<()> {
         spawn_local(Rc::clone(&controller).look_for_provider());
     }
     let observed: Rc<dyn Observed> = Rc::clone(&controller) as Rc<dyn Observed>;
+    let pages = page::Pages::new(state, Rc::clone(&controller.leaks));
     spawn_local(controller.run());
-    let pages = page::Pages::new(state);
     let served = serve::Served { metrics, observed, leading, pages };
     let server = spawn_local(serve::serve(listener, served));
 

@@ -8,6 +8,7 @@
 mod drawing;
 mod holder;
 mod html;
+mod leaks;
 mod map;
 mod overlaps;
 mod pool;
@@ -16,6 +17,7 @@ mod query;
 mod search;
 mod walk;
 
+use super::leaks::Leaks;
 use super::pool::PoolId;
 use super::state::State;
 use html::{Frame, Html};
@@ -30,6 +32,7 @@ const AT_ONCE: usize = 2;
 #[derive(Debug)]
 pub struct Pages {
     state: Rc<RefCell<State>>,
+    leaks: Rc<Leaks>,
     turns: Semaphore,
     policy: String,
 }
@@ -48,6 +51,7 @@ enum Wanted {
     Pools,
     Search,
     Overlaps,
+    Leaks,
     Pool(PoolId),
 }
 
@@ -61,8 +65,8 @@ struct Content {
 impl Pages {
     /// Returns the pages about a state.
     #[must_use]
-    pub fn new(state: Rc<RefCell<State>>) -> Self {
-        Self { state, turns: Semaphore::new(AT_ONCE), policy: html::policy() }
+    pub fn new(state: Rc<RefCell<State>>, leaks: Rc<Leaks>) -> Self {
+        Self { state, leaks, turns: Semaphore::new(AT_ONCE), policy: html::policy() }
     }
 
     /// Returns what a browser may do with the pages, for the header `Content-Security-Policy`.
@@ -79,6 +83,7 @@ impl Pages {
             "/" => Wanted::Pools,
             "/search" => Wanted::Search,
             "/overlaps" => Wanted::Overlaps,
+            "/leaks" => Wanted::Leaks,
             _ => Wanted::Pool(query::pool_of_path(path.strip_prefix("/pool/")?)?),
         };
         // The semaphore is never closed.
@@ -89,6 +94,7 @@ impl Pages {
             Wanted::Pools => pools::list(&self.state, query).await,
             Wanted::Search => search::page(&self.state, query).await,
             Wanted::Overlaps => overlaps::page(&self.state).await,
+            Wanted::Leaks => leaks::page(&self.leaks, query),
             Wanted::Pool(id) => {
                 pool::page(&self.state, &id, query).await.unwrap_or_else(|| pool::unknown(&id))
             }

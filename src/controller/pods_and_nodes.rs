@@ -2,11 +2,14 @@
 //!
 //! Claims do not depend on pods and nodes. If these cannot be read, only leak candidates are unknown.
 
-use super::leaks::LOOK;
+use super::events::Regarding;
+use super::leaks::{LOOK, Leak};
 use super::slim::{Fields, Slim, resource};
+use super::state::Name;
 use super::watches::text_of;
 use super::work::Controller;
 use crate::store::kube::objects::evidence::{NodeObject, PodObject};
+use crate::store::kube::objects::ip_allocation as allocation;
 use futures::{StreamExt, TryStreamExt};
 use k8s::ResourceExt;
 use k8s::api::Api;
@@ -34,8 +37,23 @@ async fn look(controller: &Controller) {
         sleep(if controller.leaks.is_known() { LOOK } else { UNTIL_KNOWN }).await;
         let now = Instant::now();
         controller.leaks.look(&controller.state.borrow(), now);
-        controller.leaks.confirm(&controller.requests, now).await;
+        let new = controller.leaks.confirm(&controller.requests, now).await;
+        // All replicas look, and one of them tells.
+        if controller.leads() {
+            for leak in &new {
+                tell(controller, leak).await;
+            }
+        }
     }
+}
+
+/// Sends an event about the IPAllocation of a leak candidate.
+pub async fn tell(controller: &Controller, leak: &Leak) {
+    let version = format!("{}/{}", allocation::GROUP, allocation::VERSION);
+    let name = Name { namespace: "".into(), name: Rc::clone(&leak.name) };
+    let regarding = Regarding::object(version, allocation::KIND, &name, &leak.uid);
+    let note = format!("{}. Nothing is freed: \"hereabouts leaks\" says what to do", leak.text());
+    controller.send_event(&regarding, true, "CheckHolder", "LeakCandidate", &note).await;
 }
 
 async fn watch<T: Fields>(controller: &Controller) {

@@ -37,7 +37,7 @@ pub struct Controller {
     /// The metrics.
     pub(super) metrics: Rc<Metrics>,
     /// What is known for leak candidates.
-    pub leaks: Leaks,
+    pub leaks: Rc<Leaks>,
     leading: watch::Receiver<bool>,
     pending: RefCell<Pending>,
     running: RefCell<HashMap<Work, bool>>,
@@ -75,7 +75,7 @@ impl Controller {
         Self {
             requests,
             state,
-            leaks: Leaks::default(),
+            leaks: Rc::default(),
             metrics,
             leading,
             pending: RefCell::default(),
@@ -89,6 +89,12 @@ impl Controller {
             host: host(),
             has_begun: Cell::new(false),
         }
+    }
+
+    /// Returns whether this replica writes.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        *self.leading.borrow()
     }
 
     /// Adds work. What is in the queue already stays where it is.

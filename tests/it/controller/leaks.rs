@@ -10,15 +10,19 @@ use crate::support::sandbox::Sandbox;
 use hereabouts::controller::client;
 use hereabouts::controller::leaks::Leaks;
 use hereabouts::controller::metrics::Metrics;
+use hereabouts::controller::page::Pages;
+use hereabouts::controller::pods_and_nodes;
 use hereabouts::controller::requests::Requests;
 use hereabouts::controller::shapes::AllocationObject;
 use hereabouts::controller::state::{Kind, State};
 use hereabouts::controller::watches;
+use hereabouts::controller::work::Controller;
 use hereabouts::ipam::leak::{Evidence, LOOKS_APART, Node};
 use serde_json::json;
 use std::collections::HashSet;
 use std::path::Path;
 use std::rc::Rc;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// Notes an IPAllocation as it is now, as the watch does.
@@ -28,12 +32,20 @@ fn note(cluster: &Cluster, state: &mut State, name: &str) {
     watches::held(state, &object);
 }
 
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(work)
+}
+
+async fn requests(kubeconfig: &Path) -> Requests {
+    let client = client::connect(Some(kubeconfig)).await.unwrap();
+    Requests::new(client, "v1beta2", Rc::new(Metrics::new()))
+}
+
 /// Confirms through this kubeconfig what two looks have found. Returns the number that counts.
 fn confirmed(leaks: &Leaks, state: &State, kubeconfig: &Path) -> u64 {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let client = client::connect(Some(kubeconfig)).await.unwrap();
-        let requests = Requests::new(client, "v1beta2", Rc::new(Metrics::new()));
+    block_on(async {
+        let requests = requests(kubeconfig).await;
         let now = Instant::now();
         leaks.look(state, now);
         leaks.look(state, now + LOOKS_APART);
@@ -79,6 +91,9 @@ fn an_address_counts_only_if_the_api_server_says_the_same_again() {
     let away = text.replace(&cluster.server(), "https://127.0.0.1:1");
     assert_ne!(away, text);
     assert_eq!(confirmed(&scene(), &state, &sandbox.write("away", &away)), 0);
+    let leaks = Rc::new(scene());
+    assert_eq!(confirmed(&leaks, &state, &cluster.kubeconfig()), 1);
+    told(cluster, &leaks);
     // What counted does not count any more if it can no longer be confirmed.
     let leaks = scene();
     assert_eq!(confirmed(&leaks, &state, &cluster.kubeconfig()), 1);
@@ -87,6 +102,32 @@ fn an_address_counts_only_if_the_api_server_says_the_same_again() {
     assert_eq!(confirmed(&leaks, &state, &cluster.kubeconfig()), 0);
     cluster.text(&["delete", "pod", "leaks-lives", "--force", "--grace-period=0"]);
     cluster.text(&["delete", "ipallocation", "10.77.0.2", "10.77.0.3"]);
+}
+
+/// The address 10.77.0.1 is on the page and in an event.
+fn told(cluster: &Cluster, leaks: &Rc<Leaks>) {
+    block_on(async {
+        let pages = Pages::new(Rc::default(), Rc::clone(leaks));
+        let page = pages.get("/leaks", "", true).await.unwrap();
+        for words in ["1 address with", ">10.77.0.1<", "leaks-gone", "leaks-n1", "the pod is gone"]
+        {
+            assert!(page.html.contains(words), "{words}: {}", page.html);
+        }
+        let none = Pages::new(Rc::default(), Rc::default());
+        let page = none.get("/leaks", "page=9", true).await.unwrap();
+        assert!(page.html.contains("has not read all pods"), "{}", page.html);
+        let (leading, metrics) = (watch::channel(true).1, Rc::new(Metrics::new()));
+        let requests = requests(&cluster.kubeconfig()).await;
+        let controller = Controller::new(requests, Rc::default(), metrics, leading);
+        let (some, total) = leaks.list(0, 9, Instant::now()).unwrap();
+        assert_eq!((some.len(), total), (1, 1));
+        assert_eq!(leaks.list(1, 9, Instant::now()).unwrap().0.len(), 0);
+        pods_and_nodes::tell(&controller, &some[0]).await;
+    });
+    let events = cluster.text(&["describe", "ipallocation", "10.77.0.1"]);
+    for words in ["Warning", "LeakCandidate", "pod default/leaks-gone: the pod is gone. Nothing"] {
+        assert!(events.contains(words), "{words}: {events}");
+    }
 }
 
 #[test]
