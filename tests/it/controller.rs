@@ -9,8 +9,6 @@ mod browser;
 mod http;
 /// Leak candidates.
 mod leaks;
-/// Addresses of nodes that are off.
-mod off_nodes;
 /// The page for people.
 mod page;
 /// Several replicas and their lease.

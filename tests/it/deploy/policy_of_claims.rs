@@ -1,9 +1,7 @@
 //! The admission policies of deploy/ and the objects of claims, on a real API server: a token of the
-//! plugin changes none of them. A token of hereabouts-controller changes nothing else, and frees
-//! besides them only addresses of nodes that are off.
+//! plugin changes none of them, and a token of hereabouts-controller changes nothing else.
 
 use super::policy::{Bearer, DENIED, cluster, denied, node, object, record, tokens};
-use crate::leaks::make_node;
 use crate::support::claims::{self, held};
 use crate::support::cluster::Cluster;
 use crate::support::nodes::own_name;
@@ -13,9 +11,6 @@ use std::time::Duration;
 
 /// The message of the controller's policy.
 const NOT_OF_A_CLAIM: &str = "the controller changes only records of claims";
-
-/// The message of the policy about the removal of records of nodes.
-const NODE_IS_ON: &str = "the controller frees addresses of nodes that are out of service";
 
 /// Changes that the schema allows.
 fn changes() -> [Value; 4] {
@@ -82,7 +77,6 @@ fn the_controller_changes_only_records_of_claims() {
 
 fn changes_only_claims(cluster: &Cluster, controller: &Bearer<'_>, scope: &str) {
     let (claim, pod) = (format!("{scope}.10.9.0.21"), format!("{scope}.10.9.0.22"));
-    cluster.apply("{apiVersion: v1, kind: Node, metadata: {name: n1}}");
     cluster.apply(&record(scope, "10.9.0.22", "n1").to_string());
     let before = object(cluster, &pod);
     let made = claims::object(&held(scope, "10.9.0.21"));
@@ -99,80 +93,13 @@ fn changes_only_claims(cluster: &Cluster, controller: &Bearer<'_>, scope: &str) 
         let said = controller.patch(&pod, &patch);
         assert!(said.as_ref().is_err_and(is_denial), "{patch}: {said:?}");
     }
-    let said = controller.create(&planted);
-    assert!(said.as_ref().is_err_and(is_denial), "{said:?}");
-    deletes(controller, &pod, false);
+    for said in [controller.delete(&pod), controller.create(&planted)] {
+        assert!(said.as_ref().is_err_and(is_denial), "{said:?}");
+    }
     assert_eq!(object(cluster, &pod), before);
     controller.patch(&claim, &changes()[1]).unwrap();
     controller.delete(&claim).unwrap();
     cluster.text(&["delete", "ipa", &pod]);
-}
-
-/// Checks whether the controller may delete an object, which stays. The API server knows a change
-/// of a Node, and a policy, some moments later.
-fn deletes(controller: &Bearer<'_>, name: &str, expected: bool) {
-    let dry = ["delete", "ipa", name, "--wait=false", "--dry-run=server"];
-    let said = until(&Deadline::after(Duration::from_secs(60)), || {
-        let is_expected = match controller.kubectl(&dry, "") {
-            Ok(_) => expected,
-            Err(said) => !expected && said.contains(NODE_IS_ON),
-        };
-        Ok::<_, ()>(is_expected.then_some(()))
-    });
-    assert_eq!(said, Ok(Some(())), "{name}: {:?}", controller.kubectl(&dry, ""));
-}
-
-/// The rows about a token of the controller.
-#[test]
-fn the_controller_frees_only_addresses_of_nodes_that_are_off() {
-    let Some(cluster) = cluster() else { return };
-    let scope = own_name("policy-off");
-    let token = controller_token(cluster, &scope, "hereabouts-controller");
-    let controller = Bearer::new(cluster, &token);
-    let names = ["on", "off"].map(|word| format!("{scope}-{word}"));
-    let [on, off] = &names;
-    let uids = names.each_ref().map(|name| make_node(cluster, name, &format!("boot-of-{name}")));
-    let [on_uid, off_uid] = uids.each_ref().map(|uid| Some(uid.as_str()));
-    let (gone, boot_of_on) = (Some("uid-of-gone"), format!("boot-of-{on}"));
-    // Of a Node that was made again, the boot shows that it is the same machine.
-    let rows = [
-        ("10.9.0.31", on, on_uid, "b", [false, false]),
-        ("10.9.0.32", off, off_uid, "b", [false, true]),
-        ("10.9.0.33", on, None, "b", [false, false]),
-        ("10.9.0.34", off, None, "b", [false, true]),
-        ("10.9.0.35", on, gone, "b", [true, true]),
-        ("10.9.0.36", on, gone, &boot_of_on, [false, false]),
-        ("10.9.0.37", on, off_uid, "b", [false, true]),
-        ("10.9.0.38", off, on_uid, "b", [false, false]),
-        // Machines that are containers have the boot ID of their host.
-        ("10.9.0.40", off, off_uid, &boot_of_on, [false, true]),
-        ("10.9.0.39", &scope, None, "b", [true, true]),
-    ];
-    for (address, node, uid, boot, _) in &rows {
-        let mut object = record(&scope, address, node);
-        object["spec"]["bootID"] = json!(boot);
-        if let Some(uid) = uid {
-            object["spec"]["nodeUID"] = json!(uid);
-        }
-        cluster.apply(&object.to_string());
-    }
-    let taint = "node.kubernetes.io/out-of-service";
-    for (stage, words) in [
-        (0, &["taint", "node", off, "a.example/other=x:NoSchedule"][..]),
-        (1, &["taint", "node", off, &format!("{taint}=x:NoSchedule")]),
-        (0, &["taint", "node", off, &format!("{taint}-")]),
-    ] {
-        cluster.text(words);
-        for (address, .., expected) in &rows {
-            deletes(&controller, &format!("{scope}.{address}"), expected[stage]);
-        }
-    }
-    let said = controller.patch(&format!("{scope}.10.9.0.39"), &changes()[0]);
-    assert!(said.as_ref().is_err_and(|said| said.contains(NOT_OF_A_CLAIM)), "{said:?}");
-    for (address, ..) in rows {
-        cluster.text(&["delete", "ipa", &format!("{scope}.{address}")]);
-    }
-    cluster.text(&["delete", "node", on, off]);
 }
 
 #[allow(clippy::ptr_arg, reason = "the error of a Result<String, String>")]
