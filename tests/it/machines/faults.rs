@@ -1,8 +1,10 @@
-//! Controllers that are killed, two of them at once, and an API server that restarts.
+//! Controllers that are killed, two of them at once; servers that restart, forget, or are set back.
 
 use super::{Controller, Machines, own};
 use crate::support::cluster::Server;
-use serde_json::json;
+use crate::support::controller::Replica;
+use crate::support::sandbox::Sandbox;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -95,4 +97,113 @@ fn an_etcd_that_is_set_back_leaves_one_address_a_claim() {
     cluster.restore();
     machines.claim(&["e"]);
     check(&machines, 3);
+}
+
+/// While it is stopped, another controller frees two addresses and gives one of them and a third.
+/// What it has missed is in no history any more: neither in etcd's, nor in the cache of the API
+/// server.
+#[test]
+fn a_controller_whose_watches_lost_their_place_sees_all_that_it_missed() {
+    let Some(cluster) = own() else { return };
+    let machines = Machines::of(&cluster);
+    let sandbox = Sandbox::new();
+    machines.pool(&json!({"prefix": 24, "addresses": ["10.0.0.1-10.0.0.9"]}));
+    let mut stopped = Replica::start(&sandbox, &cluster.kubeconfig(), &[]);
+    machines.claim(&["a", "b", "c"]);
+    check(&machines, 3);
+
+    stopped.signal("STOP");
+    let other = Controller::start(&cluster);
+    machines.kubectl(&["delete", "ipaddressclaim", "a", "b"]);
+    check(&machines, 1);
+    machines.claim(&["d"]);
+    check(&machines, 2);
+    machines.claim(&["e"]);
+    check(&machines, 3);
+    machines.kubectl(&["delete", "ipaddressclaim", "d"]);
+    check(&machines, 2);
+    other.kill();
+    machines.claim(&["f"]);
+    cluster.kill(Server::ApiServer);
+    cluster.compact();
+    cluster.start(Server::ApiServer);
+    stopped.signal("CONT");
+
+    check(&machines, 3);
+    let lost = stopped.wait(20, "watch that lost its place", |stopped| {
+        Some(stopped.log().matches("too old resource version").count()).filter(|count| 0 < *count)
+    });
+    println!("watches that lost their place: {lost}");
+    // It has forgotten what is gone: it counts as many as there are, and gives the lowest of the
+    // others.
+    let held = format!(
+        r#"hereabouts_pool_addresses_held{{kind="InClusterIPPool",pool_namespace="{}",pool="pool"}}"#,
+        machines.namespace
+    );
+    stopped.wait(20, "count of held addresses", |stopped| {
+        (stopped.metric(&held) == Some(3.0)).then_some(())
+    });
+    let answers = machines.answers();
+    let used: BTreeSet<&String> = answers.iter().map(|(_, address)| address).collect();
+    let free = (1..9).map(|number| format!("10.0.0.{number}")).find(|free| !used.contains(free));
+    machines.claim(&["g"]);
+    machines.until(&free, |machines| machines.address("g"));
+    check(&machines, 4);
+    machines.kubectl(&["delete", "ipaddressclaim", "--all"]);
+    machines.until(&BTreeSet::new(), Machines::held);
+}
+
+/// The copy was made while claims were answered. The answers that were written afterwards come back
+/// from another backup: they are held again, before a claim gets their addresses.
+#[test]
+fn answers_that_an_etcd_that_was_set_back_has_lost_are_held_again_when_they_are_written_back() {
+    let Some(cluster) = own() else { return };
+    let machines = Machines::of(&cluster);
+    machines.pool(&json!({"prefix": 24, "addresses": ["10.0.0.1-10.0.0.200"]}));
+    let sandbox = Sandbox::new();
+    let mut controller = Replica::start(&sandbox, &cluster.kubeconfig(), &[]);
+    let names =
+        |letter: char| (0..20).map(|number| format!("{letter}{number}")).collect::<Vec<_>>();
+    let claim = |names: &[String]| {
+        machines.claim(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    };
+    let (early, late) = (names('a'), names('b'));
+    claim(&early);
+    // In the middle of the answers, so that some are in the copy and some are not.
+    machines.until(&true, |machines| !machines.held().is_empty());
+    cluster.save();
+    check(&machines, early.len());
+    claim(&late);
+    check(&machines, early.len() + late.len());
+    let answers: Vec<Value> = machines
+        .list("ipaddresses.ipam.cluster.x-k8s.io")
+        .into_iter()
+        .filter(|object| object["metadata"]["name"].as_str().unwrap().starts_with('b'))
+        .collect();
+    let given = machines.answers();
+
+    // It must not be able to give a lost address before the answers are back.
+    controller.signal("STOP");
+    cluster.restore();
+    for object in &answers {
+        let name = object["metadata"]["name"].as_str().unwrap();
+        machines.answer(name, object["spec"]["address"].as_str().unwrap());
+    }
+    claim(&["c".to_owned()]);
+    controller.signal("CONT");
+
+    machines.until(&late.len(), |machines| {
+        machines.held().iter().filter(|(name, _)| name.starts_with('b')).count()
+    });
+    // The claims of these answers come back, too.
+    claim(&late);
+    check(&machines, early.len() + late.len() + 1);
+    let now = machines.answers();
+    let of = |all: &BTreeSet<(String, String)>, letter: char| -> BTreeSet<(String, String)> {
+        all.iter().filter(|(name, _)| name.starts_with(letter)).cloned().collect()
+    };
+    assert_eq!(of(&now, 'b'), of(&given, 'b'));
+    let lost = of(&given, 'a').difference(&of(&now, 'a')).count();
+    println!("addresses of claims of the copy that changed: {lost} of {}", early.len());
+    assert!(controller.runs());
 }

@@ -6,6 +6,8 @@
 //! next process finds the directory, whose name contains the id of its process, and stops the
 //! cluster.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -269,6 +271,31 @@ impl Cluster {
             std::fs::remove_dir_all(self.directory.join("etcd")).unwrap();
             std::fs::rename(self.directory.join("saved"), self.directory.join("etcd")).unwrap();
         });
+    }
+
+    /// Lets etcd forget every revision but the current one. The API server must not run: until it
+    /// starts again, its own cache would serve the earlier ones.
+    pub(crate) fn compact(&self) {
+        let range = self.ask_etcd(
+            "/v3/kv/range",
+            r#"{"key": "AA==", "range_end": "AA==", "count_only": true}"#,
+        );
+        let revision = range["header"]["revision"].as_str().unwrap().to_owned();
+        let request = format!(r#"{{"revision": "{revision}", "physical": true}}"#);
+        let done = self.ask_etcd("/v3/kv/compaction", &request);
+        assert!(done["header"]["revision"].is_string(), "{done}");
+    }
+
+    fn ask_etcd(&self, path: &str, body: &str) -> serde_json::Value {
+        let settings = std::fs::read_to_string(self.directory.join("settings")).unwrap();
+        let port = settings.lines().find_map(|line| line.strip_prefix("ETCD_PORT=")).unwrap();
+        let mut stream = TcpStream::connect(("127.0.0.1", port.parse().unwrap())).unwrap();
+        let length = body.len();
+        let head = format!("POST {path} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n");
+        stream.write_all((head + body).as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
     }
 
     fn between_stops<T>(&self, act: impl FnOnce() -> T) {
