@@ -25,6 +25,24 @@ impl FromIterator<Range> for Blocks {
     }
 }
 
+/// Returns the first addresses that two lists of ranges have in common. Both are in order, IPv4
+/// first.
+pub fn first_shared(
+    mut one: impl Iterator<Item = Range>,
+    mut other: impl Iterator<Item = Range>,
+) -> Option<Range> {
+    let (mut first, mut second) = (one.next()?, other.next()?);
+    loop {
+        if let Some(shared) = first.intersection(&second) {
+            return Some(shared);
+        }
+        match (first.family(), first.last()) < (second.family(), second.last()) {
+            true => first = one.next()?,
+            false => second = other.next()?,
+        }
+    }
+}
+
 fn merge(spans: &mut Vec<(u128, u128)>) {
     spans.sort_unstable();
     spans.dedup_by(|next, kept| {
@@ -132,5 +150,33 @@ mod tests {
         let blocks: Blocks = [last, all, last].into_iter().collect();
         assert_eq!(blocks.ranges().collect::<Vec<_>>(), [all]);
         assert!(AddrSet::outside(&all, &[&blocks]).is_empty());
+    }
+
+    fn ranges<'t>(texts: &'t [&str]) -> impl Iterator<Item = Range> + 't {
+        let range = |text: &&'t str| {
+            let (first, last) = text.split_once('-').unwrap_or((text, text));
+            Range::new(first.parse().unwrap(), last.parse().unwrap()).unwrap()
+        };
+        texts.iter().map(range)
+    }
+
+    #[test]
+    fn the_first_shared_addresses_are_found_in_lists_of_both_families() {
+        for (one, other, expected) in [
+            (&["10.0.0.1-10.0.0.9"][..], &["10.0.0.10-10.0.0.19"][..], None),
+            (&["10.0.0.1-10.0.0.9"], &["10.0.0.9"], Some("10.0.0.9-10.0.0.9")),
+            (
+                &["10.0.0.1", "10.0.0.3", "10.0.0.5"],
+                &["10.0.0.2", "10.0.0.5-10.0.0.9"],
+                Some("10.0.0.5-10.0.0.5"),
+            ),
+            (&["10.0.0.1", "fd00::1-fd00::9"], &["fd00::5-fd00::20"], Some("fd00::5-fd00::9")),
+            (&["fd00::1"], &["10.0.0.1", "fd00::1"], Some("fd00::1-fd00::1")),
+            (&["10.0.0.1"], &["fd00::1"], None),
+            (&[], &["fd00::1"], None),
+        ] {
+            let found = first_shared(ranges(one), ranges(other)).map(|range| range.to_string());
+            assert_eq!(found.as_deref(), expected, "{one:?} {other:?}");
+        }
     }
 }

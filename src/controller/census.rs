@@ -1,7 +1,6 @@
 //! Counts who holds addresses of an IPPool of hereabouts.
 
 use super::extent::{Extent, Place, Totals};
-use super::overlaps::given;
 use super::pool::PoolId;
 use super::state::{Holder, Holding, PoolState, State};
 use crate::addr::{Blocks, Family, Range};
@@ -100,7 +99,7 @@ pub fn census(state: &State, id: &PoolId, pool: &PoolState, extent: &Extent) -> 
 fn others(state: &State, id: &PoolId, pool: &PoolState) -> Blocks {
     let others =
         state.pools().filter(|(other, found)| ***other != *id && found.scope == pool.scope);
-    others.flat_map(|(_, found)| given(found)).collect()
+    others.flat_map(|(_, found)| found.given()).collect()
 }
 
 fn held<'s>(

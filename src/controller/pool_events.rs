@@ -10,7 +10,6 @@ use super::own_status;
 use super::pool::PoolId;
 use super::state::{PoolState, Said, State};
 use super::work::Controller;
-use crate::addr::Range;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -50,7 +49,7 @@ impl Controller {
 
 /// Returns what is true of a pool. `None` if it has a mistake.
 fn told(state: &State, id: &Rc<PoolId>, pool: &PoolState) -> Option<[Told; 2]> {
-    let family = overlaps::given(pool).first().map(Range::family);
+    let family = pool.given().next().map(|range| range.family());
     let numbers = state.numbers(id, pool);
     let totals = Totals { total: numbers.total, dynamic: numbers.total, reserved: 0 };
     let count = |family| FamilyCensus { family, totals, dynamic: numbers.held, reserved: 0 };

@@ -15,7 +15,9 @@ pub use held::{ClaimHolder, Held, Holder, Holding};
 pub use objects::{Answer, Claim, Cluster, Name, OwnPool, PoolState, Provider, Said, Version};
 
 use super::pool::{PoolId, PoolKind};
+use crate::addr::parse_address;
 use crate::ipam::Texts;
+use crate::store::kube::objects::names;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -199,11 +201,18 @@ impl State {
         }
     }
 
-    /// Returns as many of the claims that wait for a pool as may now get an address.
+    /// Returns the claims that may now get an address of a pool that was freed: those that ask for
+    /// it, and the first of those that wait for any address. Those that wait for something else
+    /// must not stand in the way.
     #[must_use]
-    pub fn next_in_line(&self, pool: &PoolId, most: usize) -> Vec<Work> {
-        let names = self.waiting.get(pool).into_iter().flatten();
-        names.take(most).cloned().map(Work::Claim).collect()
+    pub fn next_in_line(&self, pool: &PoolId, freed: IpAddr) -> Vec<Work> {
+        let names = || self.waiting.get(pool).into_iter().flatten();
+        let any = names().find(|name| self.claims.get(*name).is_some_and(Claim::waits_for_any));
+        let asking = names().filter(|name| {
+            let wanted = self.claims.get(*name).and_then(|claim| claim.wanted.as_deref());
+            wanted.is_some_and(|text| parse_address(text).is_ok_and(|address| address == freed))
+        });
+        asking.chain(any).cloned().map(Work::Claim).collect()
     }
 
     /// Notes that everything must be read again before anything is decided.
@@ -276,11 +285,14 @@ impl State {
             Kind::Answers => self.remove_answer(name),
             Kind::Pools(of) => {
                 let id = id_of(of, name);
-                if let Some(pool) = self.pools.remove(&id) {
+                let gone = self.pools.remove(&id);
+                if let Some(pool) = &gone {
                     self.gone.insert(Rc::clone(&pool.version.uid));
                 }
                 let mut work = self.work_of_pool(&id);
-                work.extend(self.own_pools());
+                if let Some(pool) = gone {
+                    work.extend(self.neighbors(&pool));
+                }
                 work
             }
             Kind::Services => {
@@ -292,8 +304,9 @@ impl State {
                 self.work_of_cluster(name)
             }
             Kind::Allocations => {
-                let freed = self.held.remove(&name.name);
-                freed.map_or_else(Vec::new, |scope| self.work_of_scope(&scope))
+                let Some((_, address)) = names::split(&name.name) else { return Vec::new() };
+                let Some(scope) = self.held.remove(&name.name) else { return Vec::new() };
+                self.work_of_freed(&scope, address)
             }
         }
     }
@@ -397,7 +410,7 @@ impl State {
                 }
             }
             work.push(Work::Pool(Rc::clone(pool)));
-            work.extend(self.next_in_line(pool, 1));
+            work.extend(self.next_in_line(pool, address));
         }
         work
     }
@@ -420,15 +433,17 @@ impl State {
         let written_at = known.and_then(|known| known.written_at);
         let empty_since = known.and_then(|known| known.empty_since);
         let said = known.map(|known| known.said).unwrap_or_default();
-        self.pools.insert(Rc::clone(&id), PoolState { written_at, empty_since, said, ..pool });
+        let same_addresses = known.is_some_and(|known| known.has_same_addresses(&pool));
+        let pool = PoolState { written_at, empty_since, said, ..pool };
+        let before = self.pools.insert(Rc::clone(&id), pool.clone());
         if only_numbers {
             return Vec::new();
         }
         let mut work = self.work_of_pool(&id);
-        // What it overlaps with may be another one. While all are read, that would be a look at each
-        // for each.
-        if !self.listing.contains(&Kind::Pools(id.kind)) {
-            work.extend(self.own_pools());
+        // After all have been read, all are looked at.
+        if !same_addresses && !self.listing.contains(&Kind::Pools(id.kind)) {
+            work.extend(before.iter().flat_map(|before| self.neighbors(before)));
+            work.extend(self.neighbors(&pool));
         }
         if is_new {
             work.extend(self.answers_of(&id).map(|(_, name)| Work::Adoption(name.clone())));
@@ -476,10 +491,10 @@ impl State {
 
     /// Returns the claims that may now get an address, and the pools whose numbers change, because
     /// an address of a scope was freed.
-    fn work_of_scope(&self, scope: &str) -> Vec<Work> {
+    fn work_of_freed(&self, scope: &str, address: IpAddr) -> Vec<Work> {
         let of_scope = self.pools.iter().filter(|(_, pool)| *pool.scope_label == *scope);
-        let work = of_scope.flat_map(|(id, _)| {
-            let mut work = self.next_in_line(id, 1);
+        let work = of_scope.filter(|(_, pool)| pool.may_count(address)).flat_map(|(id, _)| {
+            let mut work = self.next_in_line(id, address);
             work.push(Work::Pool(Rc::clone(id)));
             work
         });
@@ -493,7 +508,7 @@ impl State {
         let pools = self.pools.keys().cloned().map(Work::Pool);
         let allocations = self.held.names_of_claims().map(Work::Allocation);
         let adoptions = self.answers.keys().cloned().map(Work::Adoption);
-        pools.chain(adoptions).chain(allocations).chain(claims).collect()
+        adoptions.chain(allocations).chain(claims).chain(pools).collect()
     }
 }
 

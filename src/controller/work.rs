@@ -19,6 +19,8 @@ use tokio::time::Instant;
 
 /// How many pieces of work are done at the same time.
 const AT_ONCE: usize = 48;
+/// Of so many pieces of work, one is a pool, however many others wait.
+const TURN_OF_POOLS: usize = 4;
 /// The pause after the first failure, and the longest one.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -57,10 +59,39 @@ pub struct Controller {
     pub has_begun: Cell<bool>,
 }
 
+/// Work that waits. Each piece is there once.
 #[derive(Default)]
 struct Pending {
+    /// Everything but pools.
     order: VecDeque<Work>,
+    /// Looks at pools. Thousands of them must not keep a claim waiting.
+    pools: VecDeque<Work>,
     known: HashSet<Work>,
+    taken: usize,
+}
+
+impl Pending {
+    fn add(&mut self, work: Work) {
+        if self.known.insert(work.clone()) {
+            match work {
+                Work::Pool(_) => self.pools.push_back(work),
+                Work::Claim(_) | Work::Allocation(_) | Work::Adoption(_) => {
+                    self.order.push_back(work);
+                }
+            }
+        }
+    }
+
+    /// Takes the next piece: usually not a pool, if there is another one.
+    fn take(&mut self) -> Option<Work> {
+        self.taken = self.taken.wrapping_add(1);
+        let work = match self.taken.is_multiple_of(TURN_OF_POOLS) {
+            true => self.pools.pop_front().or_else(|| self.order.pop_front()),
+            false => self.order.pop_front().or_else(|| self.pools.pop_front()),
+        }?;
+        self.known.remove(&work);
+        Some(work)
+    }
 }
 
 impl Controller {
@@ -101,9 +132,7 @@ impl Controller {
     pub fn add(&self, work: impl IntoIterator<Item = Work>) {
         let mut pending = self.pending.borrow_mut();
         for work in work {
-            if pending.known.insert(work.clone()) {
-                pending.order.push_back(work);
-            }
+            pending.add(work);
         }
         self.changed.notify_one();
     }
@@ -158,14 +187,12 @@ impl Controller {
 
     fn start_all(self: &Rc<Self>) {
         while self.running.borrow().len() < AT_ONCE {
-            let next = self.pending.borrow_mut().order.pop_front();
+            let next = self.pending.borrow_mut().take();
             let Some(work) = next else { break };
             if let Some(again) = self.running.borrow_mut().get_mut(&work) {
                 *again = true;
-                self.pending.borrow_mut().known.remove(&work);
                 continue;
             }
-            self.pending.borrow_mut().known.remove(&work);
             self.running.borrow_mut().insert(work.clone(), false);
             tokio::task::spawn_local(Rc::clone(self).do_one(work));
         }

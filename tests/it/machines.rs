@@ -14,10 +14,12 @@ use std::time::Duration;
 mod answers;
 /// The demo.
 mod demo;
-/// Controllers that are killed, two of them at once, and an API server that restarts.
+/// Controllers that are killed, two of them at once; servers that restart, forget, or are set back.
 mod faults;
 /// Objects with mistakes, and very large ones.
 mod hostile;
+/// Thousands of claims and of pools.
+mod many;
 /// Objects that move to another API server.
 mod moved;
 /// Claims and pods that draw from one pool.

@@ -1,5 +1,7 @@
 //! The parts of objects that are kept. Whole objects would take ten times the memory.
 
+use crate::addr::Range;
+use crate::controller::conditions::READY;
 use crate::controller::extent::Extent;
 use crate::controller::pool::{PoolId, Supply};
 use crate::controller::shapes::{
@@ -170,6 +172,13 @@ impl Claim {
     pub const fn is_open(&self) -> bool {
         self.answered_by.is_none() || self.deleted_at.is_some()
     }
+
+    /// Returns whether it would take any address of its pool, and nothing else is in its way.
+    #[must_use]
+    pub fn waits_for_any(&self) -> bool {
+        let ready = self.conditions.iter().find(|condition| condition.kind == READY);
+        self.wanted.is_none() && ready.is_none_or(|ready| ready.reason != "AllocationFailed")
+    }
 }
 
 /// The answer to a claim: an IPAddress.
@@ -296,6 +305,38 @@ pub struct Said {
 }
 
 impl PoolState {
+    /// Returns the ranges that it gives, in order. None if it has a mistake.
+    pub fn given(&self) -> impl Iterator<Item = Range> + '_ {
+        let of_extent = self.own.iter().flat_map(|own| own.extent.given());
+        of_extent.chain(self.given_to_claims().filter(|_| self.own.is_none()))
+    }
+
+    /// Returns the ranges whose holders it reports, in order: those of whole subnets, or what it
+    /// gives.
+    pub(super) fn reach(&self) -> impl Iterator<Item = Range> + '_ {
+        let of_extent = self.own.iter().flat_map(|own| own.extent.subnets.ranges());
+        of_extent.chain(self.given_to_claims().filter(|_| self.own.is_none()))
+    }
+
+    fn given_to_claims(&self) -> impl Iterator<Item = Range> + '_ {
+        let supply = self.supply.iter();
+        supply.flat_map(|supply| &supply.parts).flat_map(|part| part.addresses.ranges())
+    }
+
+    /// Returns whether it may report the holder of an address of its scope. A pool of Cluster API
+    /// has few others in its scope.
+    pub(super) fn may_count(&self, address: IpAddr) -> bool {
+        self.own.as_ref().is_none_or(|own| own.extent.subnets.contains(address))
+    }
+
+    /// Returns whether nothing has changed on which another pool's conditions depend.
+    pub(super) fn has_same_addresses(&self, other: &Self) -> bool {
+        let own = (self.own.as_ref(), other.own.as_ref());
+        self.scope == other.scope
+            && own.0.map(|own| &own.extent) == own.1.map(|own| &own.extent)
+            && self.given_to_claims().eq(other.given_to_claims())
+    }
+
     const fn finalizer(&self) -> &'static str {
         if self.own.is_some() { PROTECT_OWN_POOL } else { PROTECT_POOL }
     }

@@ -1,7 +1,7 @@
 //! The addresses of Services, and the pools whose conditions depend on others.
 
-use super::{Name, State, Work};
-use crate::addr::{Blocks, Range, Subnet};
+use super::{Name, PoolState, State, Work};
+use crate::addr::{Blocks, Range, Subnet, first_shared};
 use crate::controller::pool::PoolKind;
 use crate::controller::shapes::ServiceRangesObject;
 use crate::store::kube::objects::names;
@@ -51,15 +51,29 @@ impl State {
         own.map(|id| Work::Pool(Rc::clone(id))).collect()
     }
 
-    /// Returns a look at each IPPool of hereabouts in whose scope an IPAllocation is.
+    /// Returns a look at each IPPool of hereabouts that counts an IPAllocation. There may be
+    /// thousands of others in its scope.
     pub(super) fn own_pools_of(&self, allocation: &str) -> Vec<Work> {
-        let Some((scope, _)) = names::split(allocation).filter(|_| self.is_synced()) else {
+        let Some((scope, address)) = names::split(allocation).filter(|_| self.is_synced()) else {
             return Vec::new();
         };
-        let own = self
-            .pools
-            .iter()
-            .filter(|(id, pool)| id.kind == PoolKind::Own && *pool.scope_label == *scope);
+        let own = self.pools.iter().filter(|(id, pool)| {
+            id.kind == PoolKind::Own
+                && *pool.scope_label == *scope
+                && (pool.may_count(address) || self.is_answered(id, address))
+        });
+        own.map(|(id, _)| Work::Pool(Rc::clone(id))).collect()
+    }
+
+    /// Returns a look at each IPPool of hereabouts that has addresses of another pool: its
+    /// conditions depend on that one.
+    pub(super) fn neighbors(&self, pool: &PoolState) -> Vec<Work> {
+        if !self.is_synced() {
+            return Vec::new();
+        }
+        let own = self.pools.iter().filter(|(id, other)| {
+            id.kind == PoolKind::Own && first_shared(pool.reach(), other.reach()).is_some()
+        });
         own.map(|(id, _)| Work::Pool(Rc::clone(id))).collect()
     }
 }

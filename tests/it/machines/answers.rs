@@ -130,6 +130,27 @@ fn a_claim_gets_the_address_that_it_asks_for_or_hears_why_not() {
     machines.until(&all([("b", "10.0.0.7")]), super::Machines::answers);
 }
 
+/// A claim that can take only one certain address does not stand in the way of the others.
+#[test]
+fn a_freed_address_goes_to_a_claim_that_can_take_it() {
+    let Some(machines) = shared() else { return };
+    machines.pool(&json!({"prefix": 24, "addresses": ["10.0.0.1-10.0.0.2"]}));
+    machines.claim(&["one"]);
+    machines.until(&all([("one", "10.0.0.1")]), super::Machines::answers);
+    machines.claim(&["two"]);
+    machines.until(&all([("one", "10.0.0.1"), ("two", "10.0.0.2")]), super::Machines::answers);
+    let mut asking = machines.claim_object("InClusterIPPool", "pool", "a");
+    asking["metadata"]["annotations"] = json!({"hereabouts.dev/address": "10.0.0.2"});
+    machines.cluster.apply(&asking.to_string());
+    machines.until(&true, |machines| machines.condition("a").contains("10.0.0.2 is held by "));
+    machines.claim(&["b"]);
+    machines.until(&true, |machines| machines.condition("b").starts_with("False PoolExhausted"));
+    machines.kubectl(&["delete", "ipaddressclaim", "one"]);
+    machines.until(&all([("b", "10.0.0.1"), ("two", "10.0.0.2")]), super::Machines::answers);
+    machines.kubectl(&["delete", "ipaddressclaim", "two"]);
+    machines.until(&all([("a", "10.0.0.2"), ("b", "10.0.0.1")]), super::Machines::answers);
+}
+
 #[test]
 fn what_leaves_a_pool_stays_with_its_holder_and_is_not_given_again() {
     let Some(machines) = shared() else { return };
