@@ -51,6 +51,19 @@ impl Controller {
         }
     }
 
+    /// Says that the API server refuses a write without which a claim gets no answer, or does not
+    /// end: in its condition, and by an event if its status cannot be written either.
+    pub(super) async fn explain_refusal(&self, name: &Name, failure: &Failure) {
+        let claim = self.state.borrow().claim(name).filter(|claim| claim.is_open()).cloned();
+        let Some(claim) = claim else { return };
+        let reason = Reason { reason: "AllocationFailed", message: failure.to_string() };
+        if let Err(Failure::Refused { .. }) = self.explain(name, &claim, &reason).await {
+            let version = self.requests.claims.api_version.clone();
+            let regarding = Regarding::object(version, CLAIM, name, &claim.version.uid);
+            self.send_event(&regarding, true, "Allocate", reason.reason, &reason.message).await;
+        }
+    }
+
     /// Names the answer in the claim's status.
     pub(super) async fn publish(&self, name: &Name, claim: &Claim) -> Result<(), Failure> {
         if let Some(pool) = &claim.pool {

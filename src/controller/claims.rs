@@ -35,6 +35,9 @@ impl Controller {
         if let Some(uid) = uid {
             self.state.borrow_mut().held.forget_promises(&uid);
         }
+        if let Err(failure @ Failure::Refused { .. }) = &outcome {
+            self.explain_refusal(name, failure).await;
+        }
         outcome
     }
 

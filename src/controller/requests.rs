@@ -376,7 +376,7 @@ async fn bounded<T>(
 ) -> Answered<T> {
     match tokio::time::timeout(DEADLINE, request).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(Error::Api(status))) => Err(refused(action, subject, &status)),
+        Ok(Err(Error::Api(status))) => Err(told(action, subject, &status)),
         Ok(Err(error)) => Err(unknown(action, subject, &super::client::explained(&error))),
         Err(_) => {
             Err(unknown(action, subject, &format!("no answer within {} s", DEADLINE.as_secs())))
@@ -388,16 +388,19 @@ fn unknown(action: &'static str, subject: &str, reason: &dyn std::fmt::Display) 
     Failure::Unknown { action, subject: subject.to_owned(), reason: reason.to_string() }
 }
 
-fn refused(action: &'static str, subject: &str, status: &Status) -> Failure {
+/// Returns what the API server has answered.
+fn told(action: &'static str, subject: &str, status: &Status) -> Failure {
     let names_the_object = status.details.as_ref().is_some_and(|details| !details.name.is_empty());
+    let refused =
+        || Failure::Refused { action, subject: subject.to_owned(), reason: status.message.clone() };
     match (status.code, status.reason.as_str()) {
         (409, "AlreadyExists") => Failure::Exists,
         (409, _) => Failure::Changed,
         // While the API server starts, it says 404 of whole resources.
         (404, _) if names_the_object => Failure::Gone,
-        (400 | 401 | 403 | 413 | 422, _) => {
-            Failure::Refused { action, subject: subject.to_owned(), reason: status.message.clone() }
-        }
+        (400 | 401 | 403 | 413 | 422, _) => refused(),
+        // etcd's limit. The API server gives it as a mistake of its own.
+        (500, _) if status.message.ends_with("request is too large") => refused(),
         _ => unknown(action, subject, &status.message),
     }
 }

@@ -1,6 +1,7 @@
 //! Objects of any size and shape: whoever may write a claim or a pool is not an administrator.
 
-use super::{Controller, Machines, own, shared};
+use super::{Controller, Machines, all, own, shared};
+use crate::support::nodes::own_name;
 use serde_json::{Value, json};
 
 /// Its numbers do not fit what Cluster API's status can hold.
@@ -102,6 +103,169 @@ fn objects_with_mistakes_and_of_any_size_do_not_stop_the_answers_to_others() {
     machines.until(&Some("0.0.0.1".to_owned()), |machines| machines.address("odd-3"));
     machines.until(&Some("0.0.0.2".to_owned()), |machines| machines.address(&long));
     machines.until(&Some("::1".to_owned()), |machines| machines.address("odd-4"));
+}
+
+/// Every list of the pool is as long as its schema allows.
+#[test]
+fn the_largest_pool_of_hereabouts_gives_its_last_address() {
+    let Some(machines) = shared() else { return };
+    let name = own_name("largest");
+    let subnet = |number: usize| {
+        let addresses: Vec<String> = (1..=256)
+            .map(|address| format!("10.46.{}.{}", number * 4 + address / 256, address % 256))
+            .collect();
+        json!({"subnet": format!("10.46.{}.0/22", number * 4), "addresses": addresses})
+    };
+    let subnets: Vec<Value> = (0..64).map(subnet).collect();
+    machines.write("IPPool", &name, &json!({"scope": name, "subnets": subnets}));
+    let mut claim = machines.claim_object("IPPool", &name, "a");
+    claim["metadata"]["annotations"] = json!({"hereabouts.dev/address": "10.46.253.0"});
+    machines.cluster.apply(&claim.to_string());
+    machines.until(&"True AddressAllocated: has 10.46.253.0".to_owned(), |machines| {
+        machines.condition("a")
+    });
+    machines.until(&json!(["16384", "1", "16383"]), |machines| {
+        let status = &machines.get("ippools.hereabouts.dev", &name)["status"];
+        json!([status["total"], status["held"], status["free"]])
+    });
+}
+
+/// The longest text in an object that the API server accepts: with the finalizer of the controller
+/// it would be too long for etcd.
+#[test]
+fn a_claim_that_is_too_large_for_a_finalizer_or_a_condition_has_an_event() {
+    let Some(machines) = shared() else { return };
+    machines.pool(&json!({"prefix": 24, "addresses": ["10.0.0.1-10.0.0.9"]}));
+    create_as_large_as_possible(&machines, &machines.claim_object("InClusterIPPool", "pool", "a"));
+    let said = "Warning AllocationFailed: the API server refuses to patch ipaddressclaims/a: ";
+    machines.until(&true, |machines| {
+        events(machines, "a")
+            .iter()
+            .any(|text| text.starts_with(said) && text.ends_with("request is too large"))
+    });
+    machines.claim(&["b"]);
+    machines.until(&"True AddressAllocated: has 10.0.0.1".to_owned(), |machines| {
+        machines.condition("b")
+    });
+    machines.kubectl(&["delete", "ipaddressclaim", "a", "--timeout=20s"]);
+}
+
+/// The controller adds itself to the owners of an answer that it takes over.
+#[test]
+fn a_claim_whose_answer_is_too_large_to_be_changed_is_told_so() {
+    let Some(machines) = shared() else { return };
+    machines.pool(&json!({"prefix": 24, "addresses": ["10.0.0.1-10.0.0.9"]}));
+    let answer = json!({
+        "apiVersion": "ipam.cluster.x-k8s.io/v1beta2", "kind": "IPAddress",
+        "metadata": {"name": "a", "namespace": machines.namespace},
+        "spec": {
+            "address": "10.0.0.1", "prefix": 24, "claimRef": {"name": "a"},
+            "poolRef": {"apiGroup": "ipam.cluster.x-k8s.io", "kind": "InClusterIPPool", "name": "pool"},
+        },
+    });
+    create_as_large_as_possible(&machines, &answer);
+    machines.claim(&["b"]);
+    machines.until(&Some("10.0.0.2".to_owned()), |machines| machines.address("b"));
+    machines.claim(&["a"]);
+    machines.until(&true, |machines| {
+        let text = machines.condition("a");
+        text.starts_with("False AllocationFailed: the API server refuses to patch ipaddresses/a: ")
+            && text.ends_with("request is too large")
+    });
+}
+
+/// A policy of somebody else, or a quota.
+#[test]
+fn a_claim_whose_answer_the_api_server_refuses_is_told_so_until_it_accepts_it() {
+    let Some(machines) = shared() else { return };
+    machines.pool(&json!({"prefix": 24, "addresses": ["10.0.0.1-10.0.0.9"]}));
+    let (name, namespace) = (own_name("refuse"), &machines.namespace);
+    let policy = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": name},
+        "spec": {
+            "matchConstraints": {"resourceRules": [{
+                "apiGroups": ["ipam.cluster.x-k8s.io"], "apiVersions": ["*"],
+                "operations": ["CREATE"], "resources": ["ipaddresses"],
+            }]},
+            "validations": [{"expression": "false", "message": "not in this namespace"}],
+        },
+    });
+    let binding = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": name},
+        "spec": {
+            "policyName": name, "validationActions": ["Deny"],
+            "matchResources": {"namespaceSelector": {
+                "matchLabels": {"kubernetes.io/metadata.name": namespace},
+            }},
+        },
+    });
+    machines.cluster.apply(&policy.to_string());
+    machines.cluster.apply(&binding.to_string());
+    // A policy takes effect after some moments.
+    let probe = machines.cluster.directory().join(format!("{name}.json"));
+    let answer = json!({
+        "apiVersion": "ipam.cluster.x-k8s.io/v1beta2", "kind": "IPAddress",
+        "metadata": {"name": "probe", "namespace": namespace},
+        "spec": {
+            "address": "10.9.0.1", "prefix": 24, "claimRef": {"name": "probe"},
+            "poolRef": {"apiGroup": "ipam.cluster.x-k8s.io", "kind": "InClusterIPPool", "name": "none"},
+        },
+    });
+    std::fs::write(&probe, answer.to_string()).unwrap();
+    machines.until(&false, |machines| {
+        let words = ["create", "--dry-run=server", "-f", probe.to_str().unwrap()];
+        machines.cluster.kubectl(&words).status.success()
+    });
+    machines.claim(&["a"]);
+    machines.until(&true, |machines| {
+        let text = machines.condition("a");
+        text.starts_with("False AllocationFailed: the API server refuses to create ipaddresses/a: ")
+            && text.ends_with("not in this namespace")
+    });
+    // The address is held for it meanwhile.
+    machines.until(&all([("a", "10.0.0.1")]), Machines::held);
+    machines.cluster.text(&["delete", "validatingadmissionpolicybinding", &name]);
+    machines.until(&"True AddressAllocated: has 10.0.0.1".to_owned(), |machines| {
+        machines.condition("a")
+    });
+}
+
+/// Creates an object with a text that is as long as the API server accepts.
+fn create_as_large_as_possible(machines: &Machines<'_>, object: &Value) {
+    const STEP: usize = 200;
+    let path = machines.cluster.directory().join(format!("{}.json", machines.namespace));
+    // The limit of etcd for a request.
+    let mut length = 1_572_864;
+    loop {
+        length -= STEP;
+        let mut object = object.clone();
+        object["metadata"]["ownerReferences"] = json!([{
+            "apiVersion": "v1", "kind": "ConfigMap", "name": "x".repeat(length), "uid": "none",
+        }]);
+        std::fs::write(&path, object.to_string()).unwrap();
+        let words = ["create", "--validate=false", "-f", path.to_str().unwrap()];
+        let output = machines.cluster.kubectl(&words);
+        let refusal = String::from_utf8_lossy(&output.stderr);
+        if output.status.success() {
+            return;
+        }
+        assert!(refusal.contains("request is too large"), "{refusal}");
+        assert!(1_500_000 < length, "{refusal}");
+    }
+}
+
+/// Returns the events about a claim: type, reason and text.
+fn events(machines: &Machines<'_>, claim: &str) -> Vec<String> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let events = machines.list("events.events.k8s.io");
+    let about = events.iter().filter(|event| event["regarding"]["name"] == json!(claim));
+    about
+        .map(|event| {
+            format!("{} {}: {}", text(&event["type"]), text(&event["reason"]), text(&event["note"]))
+        })
+        .collect()
 }
 
 /// Writes an object without a copy of it in an annotation, as `kubectl apply` makes it.
