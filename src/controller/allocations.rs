@@ -91,6 +91,7 @@ impl Controller {
             pool: Some(Rc::clone(&id)),
             prefix: answer.prefix,
             gateway: answer.gateway,
+            later_format: None,
         };
         let object = allocation(&holder, &id, pool, address, Source::Dynamic);
         Some((object, holder))
@@ -106,6 +107,12 @@ impl Controller {
             return Ok(None);
         };
         if seems_needed(&self.state.borrow(), name, &holder) {
+            return Ok(None);
+        }
+        if let Some(text) = holder.of_later_version(name) {
+            if self.state.borrow_mut().later.insert(name.into()) {
+                tracing::warn!("{text}");
+            }
             return Ok(None);
         }
         let Some((_, address)) = names::split(name) else {

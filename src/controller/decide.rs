@@ -108,15 +108,26 @@ pub fn claim(state: &State, name: &Name, now: SystemTime, instant: Instant) -> S
         return refuse(claim);
     };
     let pool = state.pool(id);
-    match claim.deleted_at {
-        Some(deleted) => release(state, name, claim, pool, now, deleted),
-        None if !claim.finalizers.iter().any(|text| text == RELEASE_ADDRESS) => Step::Protect,
-        None => match pool {
+    let is_protected = claim.finalizers.iter().any(|text| text == RELEASE_ADDRESS);
+    match (claim.deleted_at, of_later_version(state, claim)) {
+        (None, _) if !is_protected => Step::Protect,
+        (_, Some(text)) => explain("AllocationFailed", text),
+        (Some(deleted), None) => release(state, name, claim, pool, now, deleted),
+        (None, None) => match pool {
             None => explain("PoolNotReady", format!("there is no {id}")),
             Some(pool) if pool.is_paused => Step::Rest,
             Some(pool) => give(state, name, claim, id, pool, instant),
         },
     }
+}
+
+/// Returns that a later version holds an address for a claim that is not answered, or that ends. It
+/// may have more to do than this version knows.
+fn of_later_version(state: &State, claim: &Claim) -> Option<String> {
+    let names = state.held.of_claim(&claim.version.uid);
+    names
+        .filter(|_| claim.is_open())
+        .find_map(|name| state.held.named(&name)?.holder.claim()?.of_later_version(&name))
 }
 
 /// Says that a pool of prefixes is not served. Another controller may serve it and answer.

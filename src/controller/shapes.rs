@@ -158,6 +158,8 @@ pub struct Numbers {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AllocationSpec {
+    /// The format of the record. Absent for the first one.
+    pub format: Option<u64>,
     /// The prefix length.
     pub prefix: u8,
     /// The gateway. Empty if there is none.

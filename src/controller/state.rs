@@ -84,6 +84,8 @@ pub struct State {
     pub has_conditions: bool,
     /// The answers whose address somebody else holds, and who.
     pub conflicts: BTreeMap<Name, String>,
+    /// The IPAllocations of a later version of which that was said.
+    pub later: BTreeSet<Rc<str>>,
     /// The answers without a claim: since when, and whether that was said.
     pub left: BTreeMap<Name, (Instant, bool)>,
     /// Whether the provider of Cluster API answers claims, too.
@@ -304,9 +306,14 @@ impl State {
                 self.work_of_cluster(name)
             }
             Kind::Allocations => {
+                self.later.remove(&name.name);
                 let Some((_, address)) = names::split(&name.name) else { return Vec::new() };
+                let claim = self.held.named(&name.name).and_then(|held| held.holder.claim());
+                let claim = claim.map(|holder| Work::Claim(holder.name.clone()));
                 let Some(scope) = self.held.remove(&name.name) else { return Vec::new() };
-                self.work_of_freed(&scope, address)
+                let mut work = self.work_of_freed(&scope, address);
+                work.extend(claim);
+                work
             }
         }
     }

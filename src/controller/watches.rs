@@ -239,6 +239,7 @@ pub fn held(state: &mut State, object: &AllocationObject) -> Vec<Work> {
                 pool: pool.map(|id| state.id(id)),
                 prefix: object.spec.prefix,
                 gateway: crate::addr::parse_address(&object.spec.gateway).ok(),
+                later_format: object.spec.format.filter(|format| allocation::FORMAT < *format),
             }))
         }
     };

@@ -18,6 +18,8 @@ mod demo;
 mod faults;
 /// Objects with mistakes, and very large ones.
 mod hostile;
+/// Objects of a later version.
+mod later;
 /// Thousands of claims and of pools.
 mod many;
 /// Objects that move to another API server.

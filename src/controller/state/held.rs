@@ -3,7 +3,7 @@
 use super::objects::{Name, Version, is_newer};
 use crate::controller::pool::PoolId;
 use crate::ipam::leak::Holder as Attached;
-use crate::store::kube::objects::names;
+use crate::store::kube::objects::{FORMAT, names};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::ops::Bound;
@@ -25,6 +25,15 @@ pub enum Holder {
 }
 
 impl Holder {
+    /// Returns the claim that holds the address.
+    #[must_use]
+    pub const fn claim(&self) -> Option<&ClaimHolder> {
+        match self {
+            Self::Claim(holder) => Some(holder),
+            Self::Attachment(_) | Self::Asked(_) | Self::Unknown(_) => None,
+        }
+    }
+
     /// Returns the holder for people, if a watch has told of it.
     #[must_use]
     pub fn told(&self) -> Option<String> {
@@ -54,6 +63,19 @@ pub struct ClaimHolder {
     pub prefix: u8,
     /// The gateway of the answer.
     pub gateway: Option<IpAddr>,
+    /// The format of the record, if a later version wrote it. Such a record is left alone.
+    pub later_format: Option<u64>,
+}
+
+impl ClaimHolder {
+    /// Returns that a later version wrote the record of this name, for people.
+    #[must_use]
+    pub fn of_later_version(&self, name: &str) -> Option<String> {
+        let format = self.later_format?;
+        Some(format!(
+            "IPAllocation {name} was written by a later version of hereabouts (format {format}, but this version reads only up to {FORMAT}); install the newer hereabouts again"
+        ))
+    }
 }
 
 /// An address that is held.
