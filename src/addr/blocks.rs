@@ -25,6 +25,44 @@ impl FromIterator<Range> for Blocks {
     }
 }
 
+/// The lowest and the highest address of each family in some ranges: two lists of ranges whose hulls
+/// do not touch have nothing in common, which takes no look at the ranges.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Hull {
+    v4: Option<(u128, u128)>,
+    v6: Option<(u128, u128)>,
+}
+
+impl FromIterator<Range> for Hull {
+    fn from_iter<I: IntoIterator<Item = Range>>(ranges: I) -> Self {
+        let mut hull = Self::default();
+        for range in ranges {
+            let side = match range.family() {
+                Family::V4 => &mut hull.v4,
+                Family::V6 => &mut hull.v6,
+            };
+            let (first, last) = side.unwrap_or((range.first(), range.last()));
+            *side = Some((first.min(range.first()), last.max(range.last())));
+        }
+        hull
+    }
+}
+
+impl Hull {
+    /// Returns whether ranges with these two hulls may have addresses in common.
+    #[must_use]
+    pub const fn touches(&self, other: &Self) -> bool {
+        meet(self.v4, other.v4) || meet(self.v6, other.v6)
+    }
+}
+
+const fn meet(one: Option<(u128, u128)>, other: Option<(u128, u128)>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => one.0 <= other.1 && other.0 <= one.1,
+        _ => false,
+    }
+}
+
 /// Returns the first addresses that two lists of ranges have in common. Both are in order, IPv4
 /// first.
 pub fn first_shared(
@@ -161,6 +199,21 @@ mod tests {
     }
 
     #[test]
+    fn hulls_touch_if_they_have_an_address_in_common() {
+        for (one, other, touch) in [
+            (&["10.0.0.1-10.0.0.9"][..], &["10.0.0.10-10.0.0.19"][..], false),
+            (&["10.0.0.1-10.0.0.9"], &["10.0.0.9-10.0.0.19"], true),
+            (&["10.0.0.9", "10.0.0.1"], &["10.0.0.5"], true),
+            (&["10.0.0.1", "fd00::1"], &["fd00::1-fd00::5"], true),
+            (&["::a00:1"], &["10.0.0.1"], false),
+            (&[], &["10.0.0.1"], false),
+        ] {
+            let [one, other] = [one, other].map(|texts| ranges(texts).collect::<Hull>());
+            assert_eq!([one.touches(&other), other.touches(&one)], [touch; 2], "{one:?} {other:?}");
+        }
+    }
+
+    #[test]
     fn the_first_shared_addresses_are_found_in_lists_of_both_families() {
         for (one, other, expected) in [
             (&["10.0.0.1-10.0.0.9"][..], &["10.0.0.10-10.0.0.19"][..], None),
@@ -175,6 +228,8 @@ mod tests {
             (&["10.0.0.1"], &["fd00::1"], None),
             (&[], &["fd00::1"], None),
         ] {
+            let hulls = [one, other].map(|texts| ranges(texts).collect::<Hull>());
+            assert!(expected.is_none() || hulls[0].touches(&hulls[1]), "{one:?} {other:?}");
             let found = first_shared(ranges(one), ranges(other)).map(|range| range.to_string());
             assert_eq!(found.as_deref(), expected, "{one:?} {other:?}");
         }

@@ -11,7 +11,7 @@ mod set;
 mod subnet;
 mod sweep;
 
-pub use blocks::{Blocks, first_shared};
+pub use blocks::{Blocks, Hull, first_shared};
 pub use grid::Grid;
 pub use range::Range;
 pub use set::{AddrSet, Mask, Shard, add_bit, bits_from, lowest_free, remove_bit};

@@ -1,5 +1,6 @@
 //! Keeps the finalizer and the numbers of pools of Cluster API.
 
+use super::events::Regarding;
 use super::pool::{PoolId, PoolKind, Supply};
 use super::requests::Failure;
 use super::shapes::{Numbers, SCOPE_IN_USE};
@@ -33,7 +34,21 @@ impl Controller {
         match done {
             Err(Failure::Changed) => Ok(Some(Duration::from_millis(50))),
             Err(Failure::Gone) => Ok(None),
+            Err(failure @ Failure::Refused { .. }) => {
+                self.tell_refusal(id, &failure).await;
+                Err(failure)
+            }
             other => other,
+        }
+    }
+
+    /// Says by an event about a pool which write of it the API server refuses: its status may be
+    /// what is refused.
+    async fn tell_refusal(&self, id: &PoolId, failure: &Failure) {
+        let uid = self.state.borrow().pool(id).map(|pool| Rc::clone(&pool.version.uid));
+        if let Some(uid) = uid {
+            let regarding = Regarding::pool(id, &uid);
+            self.send_event(&regarding, true, "Update", "Refused", &failure.to_string()).await;
         }
     }
 

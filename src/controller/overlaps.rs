@@ -55,9 +55,10 @@ pub struct Summary {
 pub fn overlaps(state: &State, id: &PoolId, pool: &PoolState) -> Vec<Overlap> {
     let own: Vec<Range> = pool.given().collect();
     let shared = |other: &mut dyn Iterator<Item = Range>| first_shared(own.iter().copied(), other);
-    let others = state.pools().filter(|(other, _)| ***other != *id);
+    // First of all: of thousands of pools, most have nothing in common.
+    let near = state.pools().filter(|(_, found)| found.hull.touches(&pool.hull));
+    let others = near.filter(|(other, _)| ***other != *id);
     let of_pools = others.filter_map(|(other, found)| {
-        // First of all: with thousands of pools, most have nothing in common.
         let shared = shared(&mut found.given())?;
         let is_same = found.scope == pool.scope;
         let name = match is_same {

@@ -441,7 +441,8 @@ impl State {
         let empty_since = known.and_then(|known| known.empty_since);
         let said = known.map(|known| known.said).unwrap_or_default();
         let same_addresses = known.is_some_and(|known| known.has_same_addresses(&pool));
-        let pool = PoolState { written_at, empty_since, said, ..pool };
+        let hull = pool.reach().collect();
+        let pool = PoolState { written_at, empty_since, said, hull, ..pool };
         let before = self.pools.insert(Rc::clone(&id), pool.clone());
         if only_numbers {
             return Vec::new();

@@ -11,7 +11,7 @@ use super::state::{
     State, Version, Work,
 };
 use super::work::Controller;
-use crate::addr::Subnet;
+use crate::addr::{Hull, Subnet};
 use crate::config::Pool;
 use crate::ipam::Scope;
 use crate::json::Json;
@@ -278,6 +278,7 @@ pub fn pool(state: &mut State, kind: PoolKind, object: &PoolObject) -> Vec<Work>
         written: object.status.as_ref().and_then(|status| status.ip_addresses),
         written_at: None,
         empty_since: None,
+        hull: Hull::default(),
         own: None,
         said: Said::default(),
     };
@@ -335,6 +336,7 @@ pub fn own_pool(state: &mut State, object: &OwnPoolObject) -> Vec<Work> {
         written: None,
         written_at: None,
         empty_since: None,
+        hull: Hull::default(),
         own: Some(Rc::new(own)),
         said: Said::default(),
     };

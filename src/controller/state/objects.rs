@@ -1,6 +1,6 @@
 //! The parts of objects that are kept. Whole objects would take ten times the memory.
 
-use crate::addr::Range;
+use crate::addr::{Hull, Range};
 use crate::controller::conditions::READY;
 use crate::controller::extent::Extent;
 use crate::controller::pool::{PoolId, Supply};
@@ -276,6 +276,8 @@ pub struct PoolState {
     pub written_at: Option<tokio::time::Instant>,
     /// Since when nothing is held in its scope, while it waits for another scope or for its end.
     pub empty_since: Option<tokio::time::Instant>,
+    /// The hull of the ranges whose holders it reports. `State::apply_pool` notes it.
+    pub hull: Hull,
     /// What an IPPool of hereabouts has besides.
     pub own: Option<Rc<OwnPool>>,
     /// What events said about a pool of Cluster API.

@@ -72,7 +72,9 @@ impl State {
             return Vec::new();
         }
         let own = self.pools.iter().filter(|(id, other)| {
-            id.kind == PoolKind::Own && first_shared(pool.reach(), other.reach()).is_some()
+            id.kind == PoolKind::Own
+                && pool.hull.touches(&other.hull)
+                && first_shared(pool.reach(), other.reach()).is_some()
         });
         own.map(|(id, _)| Work::Pool(Rc::clone(id))).collect()
     }

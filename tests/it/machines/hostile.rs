@@ -144,10 +144,34 @@ fn a_claim_that_is_too_large_for_a_finalizer_or_a_condition_has_an_event() {
             .any(|text| text.starts_with(said) && text.ends_with("request is too large"))
     });
     machines.claim(&["b"]);
-    machines.until(&"True AddressAllocated: has 10.0.0.1".to_owned(), |machines| {
-        machines.condition("b")
-    });
+    machines.until(&true, |machines| machines.condition("b").starts_with("True"));
     machines.kubectl(&["delete", "ipaddressclaim", "a", "--timeout=20s"]);
+}
+
+/// Its claims are answered without a status of the pool.
+#[test]
+fn a_pool_that_is_too_large_for_a_finalizer_or_a_status_has_an_event() {
+    let Some(machines) = shared() else { return };
+    let name = own_name("heavy");
+    create_as_large_as_possible(
+        &machines,
+        &json!({
+            "apiVersion": "hereabouts.dev/v1alpha1", "kind": "IPPool", "metadata": {"name": name},
+            "spec": {"scope": name, "subnets": [{"subnet": "10.47.0.0/28"}]},
+        }),
+    );
+    machines.claim_of("IPPool", &name, &["a"]);
+    machines.until(&"True AddressAllocated: has 10.47.0.1".to_owned(), |machines| {
+        machines.condition("a")
+    });
+    let said = format!("/{name}: etcdserver: request is too large");
+    machines.until(&true, |machines| {
+        let told = events_in(machines, "default", &name);
+        told.iter().any(|text| {
+            text.starts_with("Warning Refused: the API server refuses to patch ippools")
+                && text.ends_with(&said)
+        })
+    });
 }
 
 /// The controller adds itself to the owners of an answer that it takes over.
@@ -258,9 +282,15 @@ fn create_as_large_as_possible(machines: &Machines<'_>, object: &Value) {
 
 /// Returns the events about a claim: type, reason and text.
 fn events(machines: &Machines<'_>, claim: &str) -> Vec<String> {
+    events_in(machines, &machines.namespace, claim)
+}
+
+fn events_in(machines: &Machines<'_>, namespace: &str, about: &str) -> Vec<String> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let events = machines.list("events.events.k8s.io");
-    let about = events.iter().filter(|event| event["regarding"]["name"] == json!(claim));
+    let words = ["get", "events.events.k8s.io", "--namespace", namespace, "-o", "json"];
+    let list: Value = serde_json::from_str(&machines.cluster.text(&words)).unwrap();
+    let events: Vec<Value> = serde_json::from_value(list["items"].clone()).unwrap();
+    let about = events.iter().filter(|event| event["regarding"]["name"] == json!(about));
     about
         .map(|event| {
             format!("{} {}: {}", text(&event["type"]), text(&event["reason"]), text(&event["note"]))

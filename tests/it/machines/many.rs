@@ -163,7 +163,7 @@ fn many_pools(count: usize, seconds: u64) {
     let answered = LIMIT - watch.left();
     let metric = |controller: &Replica, name: &str, labels: &str| {
         let found = controller.metric(&format!("hereabouts_controller_{name}{{{labels}}}"));
-        found.unwrap_or_default() as usize
+        format!("{:.0}", found.unwrap_or_default()).parse::<usize>().unwrap()
     };
     let writes = |controller: &Replica, resource: &str| {
         let labels = format!(r#"resource="{resource}",verb="patch",outcome="done""#);
