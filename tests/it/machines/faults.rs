@@ -113,6 +113,9 @@ fn a_controller_whose_watches_lost_their_place_sees_all_that_it_missed() {
     check(&machines, 3);
 
     stopped.signal("STOP");
+    // Otherwise what it misses would wait in its connections.
+    cluster.kill(Server::ApiServer);
+    cluster.start(Server::ApiServer);
     let other = Controller::start(&cluster);
     machines.kubectl(&["delete", "ipaddressclaim", "a", "b"]);
     check(&machines, 1);
