@@ -66,11 +66,13 @@ impl Html {
         page.raw("<meta name=\"color-scheme\" content=\"light dark\">\n<title>");
         page.text(frame.title).raw(" - hereabouts</title>\n<style>").raw(STYLE);
         page.raw("</style>\n</head>\n<body>\n<header>\n<a class=\"home\" href=\"");
-        page.text(frame.up).raw("./\">hereabouts</a>\n<nav><a href=\"").text(frame.up);
-        page.raw("./\">Pools</a> <a href=\"")
-            .text(frame.up)
-            .raw("overlaps\">Overlaps</a> <a href=\"");
-        page.text(frame.up).raw("leaks\">Leak candidates</a></nav>\n");
+        page.text(frame.up).raw("./\">hereabouts</a>\n<nav>");
+        for (path, name) in
+            [("./", "Pools"), ("overlaps", "Overlaps"), ("leaks", "Leak candidates")]
+        {
+            page.raw("<a href=\"").text(frame.up).raw(path).raw("\">").raw(name).raw("</a> ");
+        }
+        page.raw("</nav>\n");
         page.raw("<form role=\"search\" action=\"").text(frame.up).raw("search\">");
         page.raw("<input type=\"search\" name=\"q\" maxlength=\"300\" ");
         page.raw("aria-label=\"Address, subnet, pod, node, claim or pool\" ");
