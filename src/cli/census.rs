@@ -44,7 +44,7 @@ pub(super) fn describe(census: &Census, now: SystemTime) -> String {
     if 0 < census.claims {
         let _ = writeln!(
             text,
-            "claims of Cluster API hold {}; \"hereabouts list\" shows them",
+            "claims hold {}; \"hereabouts list\" shows them",
             output::count(census.claims, "address")
         );
     }

@@ -223,7 +223,7 @@ pub(super) fn held(held: &HeldAddress) -> Value {
         "since": time(held.since),
         "source": source(held.source),
         "claim": object(&held.claim),
-        "pool": object(&held.pool),
+        "pool": held.pool.as_ref().map(object),
     })
 }
 

@@ -146,7 +146,7 @@ fn rows_of_claim(held: &ClaimAllocation) -> Vec<Row> {
         ("Scope", output::printable(&held.scope.to_string())),
         ("Claim", output::printable(&held.claim.to_string())),
         ("Claim UID", output::printable(&held.claim.uid)),
-        ("Of pool", output::printable(&held.pool.to_string())),
+        ("Of pool", or_dash(held.pool.as_ref().map(|pool| output::printable(&pool.to_string())))),
         ("Since", output::time(held.since)),
         ("Source", output::source(held.source).to_owned()),
     ]

@@ -80,12 +80,13 @@ pub(super) fn check_scope(field: &Field<'_>, scope: &Scope) -> Result<(), Config
     if field.text()?.chars().any(char::is_control) {
         return Err(field.wrong("expected a name without control characters"));
     }
-    match scope.is_of_cluster_api() {
-        true => Err(ConfigError {
-            problem: Problem::Unsupported,
-            ..field.wrong("expected a name that does not begin with \"capi:\"")
-        }
-        .with_hint("these names are kept for pools of Cluster API; choose another name")),
-        false => Ok(()),
-    }
+    let kept = match scope {
+        _ if scope.is_of_cluster_api() => (Scope::OF_CLUSTER_API, "pools of Cluster API"),
+        _ if scope.is_of_claim_user() => (Scope::OF_CLAIM_USERS, "users of IPAMClaims"),
+        _ => return Ok(()),
+    };
+    let (begin, whom) = kept;
+    let reason = format!("expected a name that does not begin with \"{begin}\"");
+    Err(ConfigError { problem: Problem::Unsupported, ..field.wrong(&reason) }
+        .with_hint(format!("these names are kept for {whom}; choose another name")))
 }

@@ -8,6 +8,7 @@
 //! - `families`: which address families an ADD gives, and in which order
 //! - `field`: values with their path
 //! - `gateway`: gateways, and whether a route can use them
+//! - `ipam_claim`: how a pod names its claim of addresses that outlive it
 //! - `keys`: every known key, and the check for mistyped keys
 //! - `ignored`: the keys that nothing reads
 //! - `limits`: how much one ADD may ask for
@@ -41,6 +42,7 @@ mod families;
 mod field;
 mod gateway;
 mod ignored;
+mod ipam_claim;
 mod keys;
 mod limits;
 mod log_settings;
@@ -71,6 +73,7 @@ pub use families::Families;
 pub(crate) use field::Field;
 pub use gateway::fits as gateway_fits;
 pub use ignored::{Ignored, ignored};
+pub use ipam_claim::ClaimName;
 pub use keys::{KEYS, Key};
 pub use limits::Limits;
 pub use log_settings::{LogLevel, LogSettings};

@@ -7,6 +7,7 @@ use super::elsewhere::{self, Probe};
 use super::families::Families;
 use super::field::Field;
 use super::gateway::{self, gateway_of};
+use super::ipam_claim::{self, ClaimName};
 use super::limits::{self, Limits};
 use super::main_plugin::MainPlugin;
 use super::merge::Merged;
@@ -41,6 +42,8 @@ pub struct Network {
     pub statics: Vec<Static>,
     /// The addresses that the caller requests.
     pub requested: Vec<Requested>,
+    /// How the pod names its IPAMClaim, if it may have one.
+    pub ipam_claim: Option<ClaimName>,
     /// The addresses for certain pods, and those that are given only on request.
     pub reservations: Reservations,
     /// The main plugin.
@@ -117,6 +120,7 @@ impl Network {
         let families = Families::parse(merged.field("ipFamilyPolicy"), merged.field("ipFamilies"));
         let families = mistakes.note(families).unwrap_or_default();
         let requested = mistakes.note(requested(merged, args));
+        let ipam_claim = mistakes.note(ipam_claim::named(merged));
         let routes = mistakes.note(routes::parse(merged));
         let dns = mistakes.note(dns::configured(merged));
         let resolv_conf = mistakes.note(dns::resolv_conf(merged));
@@ -173,6 +177,7 @@ impl Network {
             sets: ranges.sets,
             statics,
             requested,
+            ipam_claim: ipam_claim.flatten(),
             reservations,
             routes,
             dns: dns.unwrap_or_default(),

@@ -5,7 +5,7 @@ use super::requests::Failure;
 use super::shapes::{ADDRESS, CLAIM, IPAM};
 use super::state::{Answer, ClaimHolder, Holder, Holding, Name, PoolState, State, Work};
 use super::work::{Again, Controller, Outcome, now};
-use crate::ipam::{ClaimAllocation, ObjectRef, Source};
+use crate::ipam::{ClaimAllocation, IPAM_CLAIM, ObjectRef, Source};
 use crate::store::kube::objects::claim_object::ClaimObject;
 use crate::store::kube::objects::names;
 use std::net::IpAddr;
@@ -106,7 +106,7 @@ impl Controller {
         let Some(Holding { version, holder: Holder::Claim(holder) }) = holding else {
             return Ok(None);
         };
-        if seems_needed(&self.state.borrow(), name, &holder) {
+        if holder.kind == IPAM_CLAIM || seems_needed(&self.state.borrow(), name, &holder) {
             return Ok(None);
         }
         if let Some(text) = holder.of_later_version(name) {
@@ -169,13 +169,14 @@ pub(super) fn allocation(
             name: holder.name.name.to_string(),
             uid: holder.uid.to_string(),
         },
-        pool: ObjectRef {
+        pool: Some(ObjectRef {
             api_group: id.kind.group().to_owned(),
             kind: id.kind.name().to_owned(),
             namespace: Some(id.namespace.clone()).filter(|text| !text.is_empty()),
             name: id.name.clone(),
             uid: pool.version.uid.to_string(),
-        },
+        }),
+        is_ending: false,
         version: None,
     })
 }

@@ -7,6 +7,11 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
+/// The API group of an IPAMClaim.
+pub const IPAM_CLAIM_GROUP: &str = "k8s.cni.cncf.io";
+/// The kind of an IPAMClaim.
+pub const IPAM_CLAIM: &str = "IPAMClaim";
+
 /// An object of the Kubernetes API. The UID tells it from later objects of the same name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ObjectRef {
@@ -20,6 +25,15 @@ pub struct ObjectRef {
     pub name: String,
     /// The UID.
     pub uid: String,
+}
+
+impl ObjectRef {
+    /// Returns whether it is an IPAMClaim: the claim of a pod that may be followed by others, such as
+    /// the pods of a virtual machine.
+    #[must_use]
+    pub fn is_ipam_claim(&self) -> bool {
+        (self.api_group.as_str(), self.kind.as_str()) == (IPAM_CLAIM_GROUP, IPAM_CLAIM)
+    }
 }
 
 impl fmt::Display for ObjectRef {
@@ -49,8 +63,10 @@ pub struct ClaimAllocation {
     pub source: Source,
     /// The claim that holds the address. It always has a namespace.
     pub claim: ObjectRef,
-    /// The pool that the claim names.
-    pub pool: ObjectRef,
+    /// The pool that the claim names. `None` for an IPAMClaim, which names a network.
+    pub pool: Option<ObjectRef>,
+    /// Whether the object is being deleted. Until it is gone, the claim holds the address.
+    pub is_ending: bool,
     /// The version of the object that was read; `None` for one that is not created yet.
     pub version: Option<Version>,
 }
@@ -68,6 +84,9 @@ impl ClaimAllocation {
         }
         if self.claim.namespace.is_none() {
             return Some("claim");
+        }
+        if self.pool.is_none() && !self.claim.is_ipam_claim() {
+            return Some("pool");
         }
         (self.source == Source::Static).then_some("source")
     }

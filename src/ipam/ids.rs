@@ -138,6 +138,8 @@ pub struct Scope(Option<String>);
 impl Scope {
     /// The begin of the names that are kept for pools of Cluster API.
     pub const OF_CLUSTER_API: &str = "capi:";
+    /// The begin of the names that are kept for the users of IPAMClaims.
+    pub const OF_CLAIM_USERS: &str = "ipamclaim:";
 
     /// Parses a `network_name`. An empty text is the unnamed scope.
     ///
@@ -156,6 +158,27 @@ impl Scope {
     #[must_use]
     pub fn is_of_cluster_api(&self) -> bool {
         self.name().is_some_and(|name| name.starts_with(Self::OF_CLUSTER_API))
+    }
+
+    /// Returns the scope in which a user of an IPAMClaim holds the addresses of the claim. A claim has
+    /// two of them, with the numbers 0 and 1, so it never has more than two users. `uid` is that of
+    /// the claim. No configuration may name such a scope.
+    #[must_use]
+    pub fn of_claim_user(uid: &str, number: u8) -> Self {
+        Self(Some(format!("{}{number}:{uid}", Self::OF_CLAIM_USERS)))
+    }
+
+    /// Returns the uid of the IPAMClaim if the scope is that of a user of one.
+    #[must_use]
+    pub fn used_claim(&self) -> Option<&str> {
+        let (number, uid) = self.name()?.strip_prefix(Self::OF_CLAIM_USERS)?.split_once(':')?;
+        (["0", "1"].contains(&number) && !uid.is_empty()).then_some(uid)
+    }
+
+    /// Returns whether the scope is kept for users of IPAMClaims.
+    #[must_use]
+    pub fn is_of_claim_user(&self) -> bool {
+        self.name().is_some_and(|name| name.starts_with(Self::OF_CLAIM_USERS))
     }
 
     /// Returns the name, or `None` for the unnamed scope.

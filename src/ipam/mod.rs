@@ -10,6 +10,7 @@ mod attachment;
 mod claim_allocation;
 mod family_order;
 mod ids;
+mod ipam_claim;
 pub mod leak;
 mod order;
 mod request;
@@ -25,9 +26,10 @@ pub use alive::{
 };
 pub use allocate::{Plan, PlanError, is_half_done, plan};
 pub use attachment::{Allocation, Attachment, AttachmentSet, Netns, Part, Record, Source, Version};
-pub use claim_allocation::{ClaimAllocation, HeldAddress, ObjectRef};
+pub use claim_allocation::{ClaimAllocation, HeldAddress, IPAM_CLAIM, IPAM_CLAIM_GROUP, ObjectRef};
 pub use family_order::order_by_family;
 pub use ids::{ContainerId, IdError, IfName, NetworkName, NodeName, PodRef, Scope};
+pub use ipam_claim::{ClaimPod, ClaimProblem, IpamClaim, Machine, USERS, assign, slot_of_user};
 pub use order::AllocationOrder;
 pub use request::{
     Candidates, ConfiguredRange, Most, RangeSet, Requested, Slot, Static, check, check_statics,

@@ -6,6 +6,9 @@ use super::failure::Failure;
 use super::recently_freed::Freed;
 use crate::ipam::{Allocation, Record, Scope, Slot};
 
+/// Checks the addresses of an answer.
+pub type Confirm<'a> = &'a dyn Fn(&[Allocation]) -> Result<(), Failure>;
+
 /// What one ADD asks of a store.
 pub struct Ask<'a> {
     /// The scope in which the addresses must be unique.
@@ -27,6 +30,8 @@ pub struct Ask<'a> {
     pub freed: Option<&'a Freed>,
     /// How to find out whether an address is in use outside of the store, if that is asked.
     pub elsewhere: Option<&'a Elsewhere<'a>>,
+    /// Checks what the ADD is about to answer. If that fails, the ADD takes back what it created.
+    pub confirm: Option<Confirm<'a>>,
     /// Whether a pod of a StatefulSet gets the address that it had.
     pub sticky: bool,
 }

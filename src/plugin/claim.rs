@@ -72,7 +72,7 @@ impl Claim<'_> {
 
 /// Returns the failure of a slot whose candidates have no free address: `passed_over` addresses are in
 /// use outside of the store, and the others are held.
-fn no_room(slot: &Slot, passed_over: usize) -> Failure {
+pub(super) fn no_room(slot: &Slot, passed_over: usize) -> Failure {
     let what = match slot.source {
         Source::Dynamic => {
             let outlines = slot.candidates.iter().map(|candidates| outline(&candidates.addresses));

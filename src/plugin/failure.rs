@@ -2,7 +2,7 @@
 
 use crate::cni::{CniError, Code};
 use crate::config::{ConfigError, Problem};
-use crate::ipam::{ClaimAllocation, HeldAddress, PlanError, RequestError};
+use crate::ipam::{ClaimAllocation, ClaimProblem, HeldAddress, PlanError, RequestError};
 use crate::store::StoreError;
 use std::net::IpAddr;
 
@@ -89,6 +89,14 @@ pub enum Failure {
         address: IpAddr,
         /// The holder, if one was found.
         holder: Option<Box<HeldAddress>>,
+    },
+    /// The pod does not get the addresses of its IPAMClaim.
+    #[error("{claim}: {problem}")]
+    OfClaim {
+        /// The claim.
+        claim: String,
+        /// What is wrong.
+        problem: ClaimProblem,
     },
     /// CHECK: no address is recorded, or fewer than ADD gave.
     #[error("recorded addresses of {attachment}: expected {expected}, found {found}")]
@@ -177,7 +185,8 @@ fn holder_in_words(holder: Option<&HeldAddress>) -> String {
         }
         Some(HeldAddress::Claim(held)) => {
             let since = humantime::format_rfc3339_seconds(held.since);
-            format!("held by {} of {} since {since}", held.claim, held.pool)
+            let pool = held.pool.as_ref().map_or_else(String::new, |pool| format!(" of {pool}"));
+            format!("held by {}{pool} since {since}", held.claim)
         }
     }
 }
@@ -255,6 +264,7 @@ impl Failure {
             Self::Held { address, holder: None, .. } => {
                 Some(format!("\"hereabouts show {address}\" shows its holder"))
             }
+            Self::OfClaim { problem, .. } => problem.hint().map(str::to_owned),
             Self::NotReady { hint, .. } => hint.clone(),
             Self::NotUndone { .. } => {
                 Some("a repeated ADD completes the allocation, and DEL releases it".to_owned())
@@ -302,6 +312,19 @@ impl Failure {
             Self::OnePerFamily { .. } => Code::Config,
             Self::Exhausted(_) | Self::InUse { .. } => Code::Exhausted,
             Self::Held { .. } | Self::Own { .. } | Self::Answered { .. } => Code::Requested,
+            Self::OfClaim { problem, .. } => match problem {
+                ClaimProblem::NoClaims => Code::Config,
+                ClaimProblem::NoPod => Code::Environment,
+                ClaimProblem::UnknownPod(_)
+                | ClaimProblem::Absent
+                | ClaimProblem::AddressEnding(_)
+                | ClaimProblem::Freed(_) => Code::TryAgain,
+                ClaimProblem::Ending
+                | ClaimProblem::OtherNetwork { .. }
+                | ClaimProblem::OtherMachine { .. }
+                | ClaimProblem::InUse(_)
+                | ClaimProblem::HoldsOthers { .. } => Code::Requested,
+            },
             Self::NotRecorded { .. } => Code::NotRecorded,
             Self::Differs { .. } => Code::Differs,
             Self::NotReady { .. } => Code::NotAvailable,

@@ -3,6 +3,7 @@
 //! the machine.
 
 pub mod add;
+mod allocating;
 pub mod ask;
 pub mod call_summary;
 mod check;
@@ -14,6 +15,7 @@ pub mod evidence;
 pub mod failure;
 mod gc;
 mod given;
+mod ipam_claim;
 mod left_by_the_dead;
 pub(crate) mod limit_check;
 pub mod log;

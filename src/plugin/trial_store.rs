@@ -3,10 +3,12 @@
 
 use crate::addr::{AddrSet, Range};
 use crate::ipam::{
-    Allocation, Attachment, HeldAddress, IfName, NetworkName, PodRef, Record, Scope, Source, Sticky,
+    Allocation, Attachment, ClaimAllocation, ClaimPod, HeldAddress, IfName, IpamClaim, NetworkName,
+    PodRef, Record, Scope, Source, Sticky, Version,
 };
 use crate::retry::Deadline;
 use crate::store::disk::Held;
+use crate::store::ipam_claims::IpamClaims;
 use crate::store::pools::{Read, StoredPool};
 use crate::store::upkeep::Upkeep;
 use crate::store::{
@@ -17,6 +19,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::time::SystemTime;
 
 /// What an ADD on trial would take from sandboxes that have ended.
 #[derive(Debug, Clone, Default)]
@@ -32,6 +35,8 @@ pub(super) struct TrialStore {
     store: Box<dyn Upkeep>,
     /// The addresses that were claimed on trial.
     claimed: RefCell<Vec<(Scope, IpAddr)>>,
+    /// What IPAMClaims got on trial.
+    of_claims: RefCell<Vec<ClaimAllocation>>,
     taken: Rc<RefCell<Taken>>,
 }
 
@@ -42,7 +47,7 @@ impl Held for NoLock {}
 
 impl TrialStore {
     pub(super) fn new(store: Box<dyn Upkeep>, taken: Rc<RefCell<Taken>>) -> Self {
-        Self { store, claimed: RefCell::default(), taken }
+        Self { store, claimed: RefCell::default(), of_claims: RefCell::default(), taken }
     }
 
     /// Returns the address that a claim would get.
@@ -136,6 +141,81 @@ impl Store for TrialStore {
 
     fn sticky(&self, scope: &Scope, deadline: Deadline) -> Result<Vec<Sticky>, StoreError> {
         self.store.sticky(scope, deadline)
+    }
+
+    fn ipam_claims(&self) -> Option<&dyn IpamClaims> {
+        self.store.ipam_claims().map(|_| self as &dyn IpamClaims)
+    }
+}
+
+impl TrialStore {
+    fn real(&self) -> Result<&dyn IpamClaims, StoreError> {
+        self.store.ipam_claims().ok_or(StoreError::Changed)
+    }
+}
+
+impl IpamClaims for TrialStore {
+    fn claim(
+        &self,
+        namespace: &str,
+        name: &str,
+        deadline: &Deadline,
+    ) -> Result<Option<IpamClaim>, StoreError> {
+        self.real()?.claim(namespace, name, deadline)
+    }
+
+    fn pod(&self, pod: &PodRef, deadline: &Deadline) -> Result<Option<ClaimPod>, StoreError> {
+        self.real()?.pod(pod, deadline)
+    }
+
+    fn held(&self, uid: &str, deadline: &Deadline) -> Result<Vec<ClaimAllocation>, StoreError> {
+        let mut held = self.real()?.held(uid, deadline)?;
+        held.extend(self.of_claims.borrow().iter().cloned());
+        Ok(held)
+    }
+
+    fn choose(
+        &self,
+        scope: &Scope,
+        candidates: &AddrSet,
+        _: u32,
+        _: SystemTime,
+        _: &Deadline,
+    ) -> Result<Option<IpAddr>, StoreError> {
+        self.find(scope, candidates, Source::Dynamic)
+    }
+
+    fn hold(
+        &self,
+        held: &ClaimAllocation,
+        deadline: &Deadline,
+    ) -> Result<Option<ClaimAllocation>, StoreError> {
+        if self.holder(&held.scope, held.address, deadline)?.is_some() {
+            return Ok(None);
+        }
+        let version = Version {
+            uid: "on trial".to_owned(),
+            revision: u64::MAX.to_string(),
+            newer: Vec::new(),
+        };
+        let held = ClaimAllocation { version: Some(version), ..held.clone() };
+        self.claimed.borrow_mut().push((held.scope.clone(), held.address));
+        self.of_claims.borrow_mut().push(held.clone());
+        Ok(Some(held))
+    }
+
+    fn holder(
+        &self,
+        scope: &Scope,
+        address: IpAddr,
+        deadline: &Deadline,
+    ) -> Result<Option<HeldAddress>, StoreError> {
+        let of_claims = self.of_claims.borrow();
+        let mut made = of_claims.iter().filter(|held| held.scope == *scope);
+        match made.find(|held| held.address == address) {
+            Some(held) => Ok(Some(HeldAddress::from(held.clone()))),
+            None => self.real()?.holder(scope, address, deadline),
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 //! - `kube`: one custom resource per address; for a cluster of any size
 //! - [`memory`]: for tests; no configuration selects it
 //! - [`disk`]: the interface to the disk and the locks, for both stores
+//! - [`ipam_claims`]: what a store tells about claims of addresses that outlive a pod
 //! - [`node_identity`]: the node and the machine that a store acts for
 //! - `lowest_free`: finds the lowest free address of a store that tells only whether there is one
 //! - `percent`: ids as file names
@@ -22,6 +23,7 @@ pub mod disk;
 pub mod file;
 mod filter;
 mod hint;
+pub mod ipam_claims;
 #[cfg(feature = "kube")]
 pub mod kube;
 mod lowest_free;
@@ -126,6 +128,11 @@ pub trait Store {
     ) -> Result<Option<StoredPool>, StoreError> {
         let _ = (name, read, deadline);
         Ok(None)
+    }
+
+    /// Returns the IPAMClaims of the cluster, if the store has them.
+    fn ipam_claims(&self) -> Option<&dyn ipam_claims::IpamClaims> {
+        None
     }
 
     /// Returns the labels of this node, if the store keeps them.

@@ -325,6 +325,7 @@ behaviors! {
             account: None,
             freed: None,
             elsewhere: None,
+            confirm: None,
             sticky: false,
         };
         let given = allocate(store, &ask, limit, Duration::from_secs(20)).unwrap();

@@ -84,6 +84,9 @@ mod inherited;
 mod install;
 /// Calls that are stopped while others continue.
 mod interleavings;
+/// Claims of addresses that outlive a pod.
+#[cfg(feature = "kube")]
+mod ipam_claims;
 /// The executable killed at every system call, refused by each, and killed among many others.
 mod kills;
 /// The requests of the Kubernetes store to the API server.

@@ -229,7 +229,7 @@ impl KubeSession<'_> {
     }
 
     /// Returns the next candidate, or `None` when all of them are held.
-    fn choose(
+    pub(super) fn choose(
         &self,
         scope: &Scope,
         candidates: &AddrSet,

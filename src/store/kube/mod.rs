@@ -20,6 +20,7 @@
 
 pub(crate) mod api;
 mod claim;
+mod ipam_claims;
 mod listing;
 pub(crate) mod node_state;
 pub mod objects;
@@ -30,6 +31,7 @@ pub mod sticky;
 pub(super) mod upkeep;
 
 use super::disk::{Disk, Held, RealDisk};
+use super::ipam_claims::IpamClaims;
 use super::node_identity::NodeIdentity;
 use super::pools::{Read, StoredPool};
 use super::{Access, Filter, HeldListing, Listing, Session, Store, StoreError};
@@ -265,6 +267,10 @@ impl Store for KubeStore {
         deadline: Deadline,
     ) -> Result<Option<StoredPool>, StoreError> {
         self.read_pool(name, read, &deadline)
+    }
+
+    fn ipam_claims(&self) -> Option<&dyn IpamClaims> {
+        Some(self)
     }
 
     fn node_labels(

@@ -11,13 +11,11 @@
 //! it must not give an address, and the repetition of an answer asks the API server, too.
 
 use super::KubeStore;
-use super::api::answer::is_absent;
-use super::api::retries::{Call, Failed, NODES};
-use super::api::{Api, JSON, escape};
-use super::objects::error_text::on_one_line;
+use super::api::read::unreadable;
+use super::api::retries::NODES;
+use super::api::{Api, escape};
 use super::objects::ip_allocation::{GROUP, VERSION};
 use super::objects::ip_pool;
-use crate::api_client::http::{Method, Request};
 use crate::digest;
 use crate::retry::Deadline;
 use crate::store::StoreError;
@@ -175,36 +173,6 @@ impl Api {
             let node: Node = serde_json::from_slice(body)?;
             serde_json::to_vec(&node.metadata.labels)
         })
-    }
-
-    fn read(
-        &self,
-        resource: &'static str,
-        name: &str,
-        path: &str,
-        deadline: &Deadline,
-        decode: impl Fn(&[u8]) -> Result<Vec<u8>, serde_json::Error>,
-    ) -> Result<Option<Vec<u8>>, StoreError> {
-        let request = Request { method: Method::Get, path, accept: JSON, content: None };
-        let call = Call { resource, verb: "get", name: Some(name), request };
-        let unreadable = |error: serde_json::Error| Failed {
-            error: unreadable(&self.server.url(), resource, &error),
-            outcome_unknown: true,
-        };
-        Ok(self.call(&call, deadline, |answer, _| match answer.status {
-            200 => decode(&answer.body).map(|document| Some(Some(document))).map_err(unreadable),
-            404 if is_absent(answer) => Ok(Some(None)),
-            _ => Ok(None),
-        })?)
-    }
-}
-
-fn unreadable(server: &str, resource: &str, error: &serde_json::Error) -> StoreError {
-    StoreError::Refused {
-        server: server.to_owned(),
-        call: format!("get {resource}"),
-        status: 200,
-        reason: format!("unexpected answer: {}", on_one_line(&error.to_string())),
     }
 }
 

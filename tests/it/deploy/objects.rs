@@ -233,11 +233,10 @@ fn the_plugin_has_its_rights_and_no_other() {
             ["create", "list", "patch"].contains(&verb),
             "{verb}"
         );
-        for resource in ["ippools.hereabouts.dev", "nodes"] {
+        for resource in ["ippools.hereabouts.dev", "nodes", "pods"] {
             assert_eq!(may(verb, resource), verb == "get", "{verb} {resource}");
         }
         for resource in [
-            "pods",
             "secrets",
             "customresourcedefinitions.apiextensions.k8s.io",
             "serviceaccounts/token",

@@ -34,6 +34,7 @@ fn add(
         account: None,
         freed: None,
         elsewhere: None,
+        confirm: None,
         sticky: false,
     };
     allocate(store, &ask, Deadline::after(limit), reserve)

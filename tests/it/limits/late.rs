@@ -65,6 +65,7 @@ fn allocate_four(store: &MemoryStore, before: &dyn Fn() -> bool) -> Result<Given
         account: None,
         freed: None,
         elsewhere: None,
+        confirm: None,
         sticky: false,
     };
     allocate(store, &ask, Deadline::after(LIMIT), RESERVE)

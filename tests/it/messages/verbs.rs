@@ -4,7 +4,7 @@ use super::{assert_all, document, variants};
 use hereabouts::addr::{Family, Subnet};
 use hereabouts::cni::CniError;
 use hereabouts::config::{ConfigError, Problem};
-use hereabouts::ipam::{Allocation, HeldAddress, PlanError, RequestError, Scope};
+use hereabouts::ipam::{Allocation, ClaimProblem, HeldAddress, PlanError, RequestError, Scope};
 use hereabouts::plugin::failure::Failure;
 use hereabouts::store::StoreError;
 use std::net::IpAddr;
@@ -111,6 +111,7 @@ fn failures() -> Vec<Failure> {
         Failure::Held { what: "requested", address: address(), holder: None },
         Failure::Held { what: "reserved", address: address(), holder: Some(Box::new(pod())) },
         Failure::Held { what: "static", address: address(), holder: Some(Box::new(claim())) },
+        of_claim(problems().remove(0)),
         Failure::NotRecorded { expected: "2".to_owned(), found: 1, attachment: attachment() },
         Failure::Differs { recorded: "10.1.2.1/24".to_owned(), previous: "10.1.2.7/24".to_owned() },
         Failure::NotReady { reason: "the API server cannot be reached".to_owned(), hint: None },
@@ -135,9 +136,37 @@ fn failures() -> Vec<Failure> {
     ]
 }
 
+fn of_claim(problem: ClaimProblem) -> Failure {
+    Failure::OfClaim { claim: "IPAMClaim default/vm.blue".to_owned(), problem }
+}
+
+fn problems() -> Vec<ClaimProblem> {
+    vec![
+        ClaimProblem::NoClaims,
+        ClaimProblem::NoPod,
+        ClaimProblem::UnknownPod("default/web-0".to_owned()),
+        ClaimProblem::Absent,
+        ClaimProblem::Ending,
+        ClaimProblem::AddressEnding(address()),
+        ClaimProblem::OtherNetwork { expected: "blue".to_owned(), found: "red".to_owned() },
+        ClaimProblem::OtherMachine { expected: "vm".to_owned(), found: "none".to_owned() },
+        ClaimProblem::InUse(format!("pod default/web-0, {}", attachment())),
+        ClaimProblem::HoldsOthers { asked: address(), holds: "10.1.2.7".to_owned() },
+        ClaimProblem::Freed(address()),
+    ]
+}
+
+#[test]
+fn every_refusal_of_a_claim_reads_so() {
+    let (variants, name_of) = variants!(ClaimProblem: NoClaims NoPod UnknownPod Absent Ending AddressEnding OtherNetwork OtherMachine InUse HoldsOthers Freed);
+    let text =
+        |problem: ClaimProblem| (name_of(&problem), document(&CniError::from(of_claim(problem))));
+    assert_all("ipam-claim", variants, &problems().into_iter().map(text).collect::<Vec<_>>());
+}
+
 #[test]
 fn every_failure_of_a_verb_reads_so() {
-    let (variants, name_of) = variants!(Failure: Config Request Plan Store OwnNetns CallerGone OnePerFamily Exhausted InUse Own Answered NoProbe Held NotRecorded
+    let (variants, name_of) = variants!(Failure: Config Request Plan Store OwnNetns CallerGone OnePerFamily Exhausted InUse Own Answered NoProbe Held OfClaim NotRecorded
         Differs NotReady Machine NotUndone Owed Unsettled Partly);
     let text = |failure: Failure| (name_of(&failure), document(&CniError::from(failure)));
     assert_all("failure", variants, &failures().into_iter().map(text).collect::<Vec<_>>());

@@ -114,6 +114,7 @@ fn add(
         account: None,
         freed: None,
         elsewhere: None,
+        confirm: None,
         sticky: false,
     };
     let given = allocate(store, &ask, deadline, Duration::from_secs(20))

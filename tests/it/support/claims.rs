@@ -22,7 +22,8 @@ pub(crate) fn held(scope: &str, address: &str) -> ClaimAllocation {
         since: SystemTime::UNIX_EPOCH + Duration::from_micros(1_767_225_600_000_001),
         source: Source::Dynamic,
         claim: object("IPAddressClaim", Some("default"), "machine-0", "1"),
-        pool: object("GlobalInClusterIPPool", None, "pool-a", "2"),
+        pool: Some(object("GlobalInClusterIPPool", None, "pool-a", "2")),
+        is_ending: false,
         version: None,
     }
 }

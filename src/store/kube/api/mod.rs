@@ -8,9 +8,11 @@
 
 pub(crate) mod answer;
 pub(crate) mod paging;
+pub(crate) mod read;
 pub(crate) mod retries;
 
 use super::node_state::State;
+use super::objects::claim_object::ClaimObject;
 use super::objects::held::HeldObject;
 use super::objects::ip_allocation::{GROUP, IpAllocation, PLURAL, VERSION};
 use crate::api_client::client::Server;
@@ -21,7 +23,7 @@ use crate::store::StoreError;
 use answer::{List, Row, Table, decode_item, is_absent, is_removal, is_taken, status};
 use paging::Place;
 use retries::{Call, Failed};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -122,13 +124,34 @@ impl Api {
         deadline: &Deadline,
     ) -> Result<Created, Failed> {
         let noted = self.noted();
-        self.post(object, "", deadline, |answer, outcome_unknown| match answer.status {
-            200..=202 => {
-                let object = Box::new(self.decode("create", answer)?);
-                self.compare(noted, object.metadata.resource_version.as_deref(), Of::Write);
-                Ok(Some(Created::Made { object, outcome_unknown }))
+        self.post(object, &object.metadata.name, "", deadline, |answer, outcome_unknown| {
+            match answer.status {
+                200..=202 => {
+                    let object = Box::new(self.decode("create", answer)?);
+                    self.compare(noted, object.metadata.resource_version.as_deref(), Of::Write);
+                    Ok(Some(Created::Made { object, outcome_unknown }))
+                }
+                409 if is_taken(answer) => Ok(Some(Created::Taken { maybe_ours: outcome_unknown })),
+                _ => Ok(None),
             }
-            409 if is_taken(answer) => Ok(Some(Created::Taken { maybe_ours: outcome_unknown })),
+        })
+    }
+
+    /// Creates the object of a claim; its name must be free. Returns `None` if it is not.
+    pub(super) fn create_for_claim(
+        &self,
+        object: &ClaimObject,
+        deadline: &Deadline,
+    ) -> Result<Option<HeldObject>, Failed> {
+        let noted = self.noted();
+        let name = &object.metadata.name;
+        self.post(object, name, "", deadline, |answer, _| match answer.status {
+            200..=202 => {
+                let object = self.decode_held("create", answer)?;
+                self.compare(noted, object.revision(), Of::Write);
+                Ok(Some(Some(object)))
+            }
+            409 if is_taken(answer) => Ok(Some(None)),
             _ => Ok(None),
         })
     }
@@ -140,7 +163,9 @@ impl Api {
         object: &IpAllocation,
         deadline: &Deadline,
     ) -> Result<(), Failed> {
-        self.post(object, "?dryRun=All", deadline, |answer, _| match answer.status {
+        self.post(object, &object.metadata.name, "?dryRun=All", deadline, |answer, _| match answer
+            .status
+        {
             200..=202 => Ok(Some(())),
             409 if is_taken(answer) => Ok(Some(())),
             _ => Ok(None),
@@ -150,7 +175,8 @@ impl Api {
     /// Asks the server to create an object. `query` is empty, or makes it a dry run.
     fn post<T>(
         &self,
-        object: &IpAllocation,
+        object: &impl Serialize,
+        name: &str,
         query: &str,
         deadline: &Deadline,
         read: impl FnMut(&Answer, bool) -> Result<Option<T>, Failed>,
@@ -164,8 +190,7 @@ impl Api {
             accept: JSON,
             content: Some((JSON, &body)),
         };
-        let call =
-            Call { resource: PLURAL, verb: "create", name: Some(&object.metadata.name), request };
+        let call = Call { resource: PLURAL, verb: "create", name: Some(name), request };
         self.call(&call, deadline, read)
     }
 

@@ -5,6 +5,7 @@ use super::Api;
 use super::answer::{is_terminating, is_unserved, newer, status};
 use crate::api_client::client::CallError;
 use crate::api_client::http::{Answer, Method, Request};
+use crate::ipam::IPAM_CLAIM_GROUP;
 use crate::retry::{self, Attempt, Deadline, Pace};
 use crate::store::StoreError;
 use crate::store::kube::objects::error_text::on_one_line;
@@ -13,8 +14,12 @@ use crate::store::kube::objects::ip_allocation::{GROUP, IpAllocation, PLURAL};
 use std::cell::Cell;
 use std::time::Duration;
 
-/// The resource of a node. It is the only one that is not of our group.
+/// The resource of a node.
 pub(crate) const NODES: &str = "nodes";
+/// The resource of a pod.
+pub(crate) const PODS: &str = "pods";
+/// The resource of an IPAMClaim.
+pub(crate) const IPAM_CLAIMS: &str = "ipamclaims";
 
 /// The limit of one attempt: a server that has fallen silent may be replaced by one that answers.
 const ATTEMPT: Duration = Duration::from_secs(10);
@@ -48,7 +53,8 @@ impl Call<'_> {
     /// Returns the resource with its group.
     fn whole_resource(&self) -> String {
         match self.resource {
-            NODES => NODES.to_owned(),
+            NODES | PODS => self.resource.to_owned(),
+            IPAM_CLAIMS => format!("{IPAM_CLAIMS}.{IPAM_CLAIM_GROUP}"),
             ours => format!("{ours}.{GROUP}"),
         }
     }

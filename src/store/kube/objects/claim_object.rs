@@ -18,6 +18,10 @@ use std::net::IpAddr;
 /// Keys that a newer version wrote and that this version does not know. They are kept.
 type Newer = BTreeMap<String, Value>;
 
+/// On the IPAllocation of an IPAMClaim: before the address is freed, the controller looks for users
+/// of the claim.
+pub const IN_USE: &str = "hereabouts.dev/in-use";
+
 /// The keys that only the record of an attachment has.
 pub(crate) const OF_ATTACHMENTS: &[&str] = &[
     "network",
@@ -54,8 +58,8 @@ pub struct ClaimObject {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-validations" = [
     {
-        "rule": "has(self.claim) ? has(self.pool) : !has(self.pool) && has(self.network) && has(self.interface) && has(self.containerID) && has(self.node) && has(self.bootID) && has(self.part) && has(self.of)",
-        "message": "expected either claim and pool, or network, interface, containerID, node, bootID, part and of",
+        "rule": "has(self.claim) ? has(self.pool) != (self.claim.apiGroup == 'k8s.cni.cncf.io' && self.claim.kind == 'IPAMClaim') : !has(self.pool) && has(self.network) && has(self.interface) && has(self.containerID) && has(self.node) && has(self.bootID) && has(self.part) && has(self.of)",
+        "message": "expected either claim and pool, or network, interface, containerID, node, bootID, part and of; an IPAMClaim has no pool",
     },
     {
         "rule": "!has(self.claim) || !(has(self.network) || has(self.interface) || has(self.containerID) || has(self.node) || has(self.bootID) || has(self.part) || has(self.of) || has(self.machine) || has(self.nodeUID) || has(self.netns) || has(self.view) || has(self.podRef))",
@@ -97,9 +101,10 @@ pub struct Spec {
     /// The claim that holds the address, in place of an attachment.
     #[schemars(extend("x-kubernetes-validations" = [{ "rule": "self == oldSelf", "message": "never changes" }]))]
     pub claim: Reference,
-    /// The pool that the claim names.
+    /// The pool that the claim names. Absent for an IPAMClaim.
     #[schemars(extend("x-kubernetes-validations" = [{ "rule": "self == oldSelf", "message": "never changes" }]))]
-    pub pool: Reference,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<Reference>,
     /// Keys of a newer version: see `Newer`.
     #[serde(flatten)]
     #[schemars(skip)]
@@ -179,6 +184,10 @@ impl ClaimObject {
             metadata: Metadata {
                 name: names::object(&held.scope, held.address),
                 labels: names::labels_of_claim(held),
+                finalizers: match held.claim.is_ipam_claim() {
+                    true => vec![IN_USE.to_owned()],
+                    false => Vec::new(),
+                },
                 ..Metadata::default()
             },
             spec: Spec {
@@ -190,7 +199,7 @@ impl ClaimObject {
                 since: humantime::format_rfc3339_micros(held.since).to_string(),
                 source: SpecSource::of(held.source),
                 claim: Reference::of(&held.claim),
-                pool: Reference::of(&held.pool),
+                pool: held.pool.as_ref().map(Reference::of),
                 newer: Newer::new(),
             },
         }
@@ -255,7 +264,8 @@ impl ClaimObject {
             since: humantime::parse_rfc3339(&spec.since).or(Err(invalid("since")))?,
             source: Source::from(spec.source),
             claim: reference("claim", &spec.claim)?,
-            pool: reference("pool", &spec.pool)?,
+            pool: spec.pool.as_ref().map(|pool| reference("pool", pool)).transpose()?,
+            is_ending: self.metadata.deletion_timestamp.is_some(),
             version: self.version(),
         };
         held.impossible().map_or(Ok(()), |key| Err(invalid(key)))?;
@@ -295,11 +305,14 @@ mod tests {
     fn an_object_and_its_record_say_the_same() {
         let held = read(&object()).unwrap();
         assert_eq!(held.claim.to_string(), "IPAddressClaim default/c");
-        assert_eq!(held.pool.to_string(), "GlobalInClusterIPPool p");
+        assert_eq!(held.pool.as_ref().unwrap().to_string(), "GlobalInClusterIPPool p");
         let again = json!(ClaimObject::new(&held));
         assert_eq!(again["spec"], object()["spec"]);
         assert_eq!(again["metadata"]["labels"]["hereabouts.dev/claim"], "u-1");
-        assert_eq!(again["metadata"]["labels"]["hereabouts.dev/pool"], names::of_pool(&held.pool));
+        assert_eq!(
+            again["metadata"]["labels"]["hereabouts.dev/pool"],
+            names::of_pool(held.pool.as_ref().unwrap())
+        );
         let mut unlabelled = ClaimObject::new(&held);
         assert!(unlabelled.is_labelled(&held) && unlabelled.is_named_right());
         unlabelled.metadata.labels.insert(names::NODE.to_owned(), "x".to_owned());

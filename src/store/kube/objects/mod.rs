@@ -11,6 +11,7 @@ pub mod held;
 pub mod ip_allocation;
 pub mod ip_pool;
 pub mod ip_pool_status;
+pub(crate) mod ipam_claim;
 pub(crate) mod names;
 pub mod unreadable;
 

@@ -126,17 +126,23 @@ pub(crate) fn labels(scope: &Scope, address: IpAddr, held: &Record) -> BTreeMap<
     if let Some(pod) = &held.pod {
         labels.insert(POD.to_owned(), of_pod(&pod.namespace, &pod.name));
     }
+    if let Some(uid) = scope.used_claim() {
+        labels.insert(CLAIM.to_owned(), uid.to_owned());
+    }
     labels
 }
 
 /// Returns the labels of an object that is held by a claim.
 pub(crate) fn labels_of_claim(held: &ClaimAllocation) -> BTreeMap<String, String> {
-    BTreeMap::from([
+    let mut labels = BTreeMap::from([
         (SCOPE.to_owned(), of_scope(&held.scope)),
         (ADDRESS.to_owned(), text(held.address)),
         (CLAIM.to_owned(), held.claim.uid.clone()),
-        (POOL.to_owned(), of_pool(&held.pool)),
-    ])
+    ]);
+    if let Some(pool) = &held.pool {
+        labels.insert(POOL.to_owned(), of_pool(pool));
+    }
+    labels
 }
 
 /// Returns the label value of a pool. It does not depend on the UID, so a pool that is deleted and
