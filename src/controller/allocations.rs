@@ -91,6 +91,7 @@ impl Controller {
             pool: Some(Rc::clone(&id)),
             prefix: answer.prefix,
             gateway: answer.gateway,
+            is_ending: false,
             later_format: None,
         };
         let object = allocation(&holder, &id, pool, address, Source::Dynamic);
@@ -106,7 +107,7 @@ impl Controller {
         let Some(Holding { version, holder: Holder::Claim(holder) }) = holding else {
             return Ok(None);
         };
-        if holder.kind == IPAM_CLAIM || seems_needed(&self.state.borrow(), name, &holder) {
+        if holder.kind != IPAM_CLAIM && seems_needed(&self.state.borrow(), name, &holder) {
             return Ok(None);
         }
         if let Some(text) = holder.of_later_version(name) {
@@ -114,6 +115,9 @@ impl Controller {
                 tracing::warn!("{text}");
             }
             return Ok(None);
+        }
+        if holder.kind == IPAM_CLAIM {
+            return self.see_to_held(name, &version, &holder).await;
         }
         let Some((_, address)) = names::split(name) else {
             return Ok(None);

@@ -155,6 +155,7 @@ impl Controller {
             pool: Some(Rc::clone(&id)),
             prefix: candidate.prefix,
             gateway: candidate.gateway,
+            is_ending: false,
             later_format: None,
         };
         let object = self

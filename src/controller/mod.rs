@@ -3,6 +3,7 @@
 //!
 //! One thread runs everything, so nothing here is locked. The tasks are:
 //! - `watches`: reads what the API server has into `state`, and tells what changed
+//! - `ipam_claims`: the claims of pods: their status, and what those hold that are gone
 //! - `claims`: answers the claims whose pool, address or cluster has changed
 //! - `provider`: whether the provider of Cluster API runs, too. Then no claim of its pools is answered
 //! - `pods_and_nodes`: watches pods and nodes, and looks for leak candidates
@@ -21,6 +22,7 @@ pub mod conditions;
 pub mod decide;
 pub mod events;
 pub mod extent;
+pub mod ipam_claims;
 pub mod leaks;
 pub mod lease;
 pub mod metrics;

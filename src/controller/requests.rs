@@ -3,10 +3,12 @@
 use super::metrics::Metrics;
 use super::pool::PoolKind;
 use super::shapes::{
-    ADDRESS, AddressObject, CLAIM, ClaimObject, IPAM, OwnPoolObject, PoolObject, resource,
+    ADDRESS, AddressObject, CLAIM, ClaimObject, IPAM, IpamClaimObject, OwnPoolObject, PoolObject,
+    resource,
 };
+use crate::ipam::{IPAM_CLAIM, IPAM_CLAIM_GROUP};
 use crate::store::kube::objects::claim_object::ClaimObject as HeldByClaim;
-use crate::store::kube::objects::ip_allocation as allocation;
+use crate::store::kube::objects::{ip_allocation as allocation, ipam_claim};
 use k8s::api::{
     Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions,
 };
@@ -258,15 +260,44 @@ impl Requests {
     /// [`Failure::Changed`] if it is not, [`Failure::Gone`] if it is gone.
     pub async fn free(&self, name: &str, version: &super::state::Version) -> Answered<()> {
         let api = self.allocations();
-        let parameters = DeleteParams {
-            preconditions: Some(Preconditions {
-                uid: Some(version.uid.to_string()),
-                resource_version: Some(version.revision.to_string()),
-            }),
-            ..DeleteParams::default()
-        };
+        let parameters = exactly(version);
         let deleted = self.counted("ipallocations", "delete", name, api.delete(name, &parameters));
         deleted.await.map(|_| ())
+    }
+
+    /// Deletes an IPAllocation that a finalizer may keep, if it is still this state of this object.
+    /// Returns whether it is gone.
+    ///
+    /// # Errors
+    /// [`Failure::Changed`] if it is not, [`Failure::Gone`] if it was gone.
+    pub async fn end(&self, name: &str, version: &super::state::Version) -> Answered<bool> {
+        let api = self.allocations();
+        let parameters = exactly(version);
+        let deleted = self.counted("ipallocations", "delete", name, api.delete(name, &parameters));
+        Ok(deleted.await?.is_right())
+    }
+
+    /// Reads an IPAllocation as it is now. `None` if it is gone.
+    ///
+    /// # Errors
+    /// Any failure.
+    pub async fn get_allocation(&self, name: &str) -> Answered<Option<DynamicObject>> {
+        self.get(&self.allocations(), name).await
+    }
+
+    /// Changes an IPAllocation with a merge patch.
+    ///
+    /// # Errors
+    /// Any failure.
+    pub async fn patch_allocation(&self, name: &str, patch: &Value) -> Answered<()> {
+        self.patch(&self.allocations(), "ipallocations", name, patch).await.map(|_| ())
+    }
+
+    /// Returns the API of the IPAMClaims of a namespace.
+    #[must_use]
+    pub fn ipam_claims(&self, namespace: &str) -> Api<IpamClaimObject> {
+        let resource = resource(IPAM_CLAIM_GROUP, ipam_claim::VERSION, IPAM_CLAIM);
+        Api::namespaced_with(self.client.clone(), namespace, &resource)
     }
 
     /// Returns the API of IPAllocations.
@@ -358,6 +389,17 @@ impl Requests {
         let outcome = answered.as_ref().map_or_else(Failure::outcome, |_| "done");
         self.metrics.write(resource, verb, outcome, begun.elapsed());
         answered
+    }
+}
+
+/// Returns the condition that a deletion is of exactly this state of this object.
+fn exactly(version: &super::state::Version) -> DeleteParams {
+    DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: Some(version.uid.to_string()),
+            resource_version: Some(version.revision.to_string()),
+        }),
+        ..DeleteParams::default()
     }
 }
 

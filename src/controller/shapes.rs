@@ -47,6 +47,8 @@ pub type PoolObject = Object<PoolSpec, PoolStatus>;
 pub type ClusterObject = Object<ClusterSpec, NotUsed>;
 /// An IPPool of hereabouts. `config::Pool` reads it.
 pub type OwnPoolObject = DynamicObject;
+/// An IPAMClaim. It need not have a spec.
+pub type IpamClaimObject = DynamicObject;
 /// A ServiceCIDR.
 pub type ServiceRangesObject = Object<ServiceRanges, NotUsed>;
 /// An IPAllocation: the fields of it that say who holds the address.
@@ -93,6 +95,12 @@ pub struct ClaimStatus {
 pub struct NameRef {
     /// The name. Empty if there is none.
     pub name: String,
+}
+
+impl NameRef {
+    fn is_empty(&self) -> bool {
+        self.name.is_empty()
+    }
 }
 
 /// An answer to a claim.
@@ -187,6 +195,19 @@ pub struct ObjectRef {
     pub name: String,
     /// Its uid.
     pub uid: String,
+}
+
+/// What an IPAMClaim has got.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct IpamClaimStatus {
+    /// The addresses, each with the prefix length.
+    pub ips: Vec<String>,
+    /// The pod that uses them.
+    #[serde(skip_serializing_if = "NameRef::is_empty")]
+    pub owner_pod: NameRef,
+    /// The conditions.
+    pub conditions: Vec<Condition>,
 }
 
 /// Whether a cluster may be changed.

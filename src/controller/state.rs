@@ -6,12 +6,14 @@
 
 mod gone;
 mod held;
+mod ipam_claims;
 mod numbers;
 mod objects;
 mod services;
 
 use gone::Gone;
 pub use held::{ClaimHolder, Held, Holder, Holding};
+pub use ipam_claims::IpamClaim;
 pub use objects::{Answer, Claim, Cluster, Name, OwnPool, PoolState, Provider, Said, Version};
 
 use super::pool::{PoolId, PoolKind};
@@ -34,6 +36,8 @@ pub enum Work {
     Allocation(Rc<str>),
     /// Give an answer that hereabouts did not write its IPAllocation.
     Adoption(Name),
+    /// Write the status of an IPAMClaim.
+    IpamClaim(Name),
 }
 
 /// The kinds of objects that are watched.
@@ -51,6 +55,8 @@ pub enum Kind {
     Allocations,
     /// ServiceCIDRs.
     Services,
+    /// IPAMClaims.
+    IpamClaims,
 }
 
 /// Everything that is known.
@@ -61,6 +67,7 @@ pub struct State {
     pools: BTreeMap<Rc<PoolId>, PoolState>,
     clusters: HashMap<Name, Cluster>,
     services: services::Services,
+    ipam_claims: ipam_claims::IpamClaims,
     /// What is held, by scope and address.
     pub held: Held,
     /// The texts that many attachments have in common.
@@ -101,6 +108,7 @@ impl Work {
             Self::Pool(_) => "pool",
             Self::Allocation(_) => "IPAllocation",
             Self::Adoption(_) => "IPAddress",
+            Self::IpamClaim(_) => "IPAMClaim",
         }
     }
 }
@@ -241,6 +249,7 @@ impl State {
             Kind::Answers => missing(&self.answers, seen),
             Kind::Clusters => missing(&self.clusters, seen),
             Kind::Services => self.services.names().filter(|name| !seen.contains(name)).collect(),
+            Kind::IpamClaims => self.ipam_claims.missing(seen),
             Kind::Allocations => self.held.names().filter(|name| !seen.contains(name)).collect(),
             Kind::Pools(of) => {
                 let known =
@@ -269,6 +278,7 @@ impl State {
             Kind::Answers => self.answers.get(name).map(|known| &known.version),
             Kind::Pools(of) => self.pools.get(&id_of(of, name)).map(|known| &known.version),
             Kind::Allocations => self.held.named(&name.name).map(|known| &known.version),
+            Kind::IpamClaims => self.ipam_claims.version(name),
             // These are known by their name alone.
             Kind::Clusters | Kind::Services => return self.forget(kind, name),
         };
@@ -301,6 +311,7 @@ impl State {
                 self.services.remove(name);
                 self.own_pools()
             }
+            Kind::IpamClaims => self.remove_ipam_claim(name),
             Kind::Clusters => {
                 self.clusters.remove(name);
                 self.work_of_cluster(name)
@@ -313,6 +324,7 @@ impl State {
                 let Some(scope) = self.held.remove(&name.name) else { return Vec::new() };
                 let mut work = self.work_of_freed(&scope, address);
                 work.extend(claim);
+                work.extend(self.forget_user(&name.name));
                 work
             }
         }
@@ -516,7 +528,8 @@ impl State {
         let pools = self.pools.keys().cloned().map(Work::Pool);
         let allocations = self.held.names_of_claims().map(Work::Allocation);
         let adoptions = self.answers.keys().cloned().map(Work::Adoption);
-        adoptions.chain(allocations).chain(claims).chain(pools).collect()
+        let of_pods = self.ipam_claims.names().map(Work::IpamClaim);
+        adoptions.chain(allocations).chain(claims).chain(pools).chain(of_pods).collect()
     }
 }
 

@@ -3,8 +3,8 @@
 use super::extent::Extent;
 use super::pool::{PoolId, PoolKind, Supply};
 use super::shapes::{
-    AddressObject, AllocationObject, CORE, ClaimObject, ClusterObject, OwnPoolObject, PAUSED,
-    PoolObject, SCOPE, SCOPE_IN_USE, ServiceRangesObject, resource,
+    AddressObject, AllocationObject, CORE, ClaimObject, ClusterObject, IpamClaimObject,
+    OwnPoolObject, PAUSED, PoolObject, SCOPE, SCOPE_IN_USE, ServiceRangesObject, resource,
 };
 use super::state::{
     Answer, Claim, ClaimHolder, Cluster, Holder, Holding, Kind, Name, OwnPool, PoolState, Said,
@@ -13,9 +13,9 @@ use super::state::{
 use super::work::Controller;
 use crate::addr::{Hull, Subnet};
 use crate::config::Pool;
-use crate::ipam::Scope;
+use crate::ipam::{IPAM_CLAIM, IPAM_CLAIM_GROUP, Scope};
 use crate::json::Json;
-use crate::store::kube::objects::{ip_allocation as allocation, names};
+use crate::store::kube::objects::{ip_allocation as allocation, ipam_claim, names};
 use futures::{StreamExt, TryStreamExt};
 use k8s::api::{Api, ApiResource};
 use k8s::runtime::WatchStreamExt;
@@ -42,7 +42,8 @@ pub const SERVICES: &str = "networking.k8s.io";
 #[must_use]
 pub fn kinds() -> BTreeSet<Kind> {
     let pools = PoolKind::ALL.into_iter().map(Kind::Pools);
-    pools.chain([Kind::Claims, Kind::Answers, Kind::Clusters, Kind::Allocations]).collect()
+    let others = [Kind::Claims, Kind::Answers, Kind::Clusters, Kind::Allocations, Kind::IpamClaims];
+    pools.chain(others).collect()
 }
 
 /// Watches everything, without end.
@@ -52,6 +53,7 @@ pub async fn run(controller: Rc<Controller>, clusters: String, has_services: boo
     let allocations = resource(allocation::GROUP, allocation::VERSION, allocation::KIND);
     let clusters = resource(CORE, &clusters, "Cluster");
     let services = resource(SERVICES, "v1", "ServiceCIDR");
+    let ipam_claims = resource(IPAM_CLAIM_GROUP, ipam_claim::VERSION, IPAM_CLAIM);
     let of = |kind: PoolKind| resource(kind.group(), kind.version(), kind.name());
     futures::join!(
         read_again(&controller),
@@ -76,6 +78,12 @@ pub async fn run(controller: Rc<Controller>, clusters: String, has_services: boo
                 one(&controller, Kind::Services, api, State::apply_services).await;
             }
         },
+        one(
+            &controller,
+            Kind::IpamClaims,
+            requests.all::<IpamClaimObject>(&ipam_claims),
+            State::apply_ipam_claim
+        ),
         one(&controller, Kind::Answers, requests.all_answers(), answer),
         one(&controller, Kind::Claims, requests.all_claims(), claim),
     );
@@ -239,11 +247,21 @@ pub fn held(state: &mut State, object: &AllocationObject) -> Vec<Work> {
                 pool: pool.map(|id| state.id(id)),
                 prefix: object.spec.prefix,
                 gateway: crate::addr::parse_address(&object.spec.gateway).ok(),
+                is_ending: object.metadata.deletion_timestamp.is_some(),
                 later_format: object.spec.format.filter(|format| allocation::FORMAT < *format),
             }))
         }
     };
-    state.apply_allocation(&name, Holding { version, holder })
+    let used = Scope::parse(&object.spec.attachment.scope).ok();
+    let used = used.as_ref().and_then(Scope::used_claim).filter(|_| object.spec.claim.is_none());
+    let claim = holder.claim().filter(|claim| claim.kind == IPAM_CLAIM);
+    let claim = claim.map(|claim| Work::IpamClaim(claim.name.clone()));
+    let mut work = state.apply_allocation(&name, Holding { version, holder });
+    if !work.is_empty() {
+        work.extend(claim);
+    }
+    work.extend(used.into_iter().flat_map(|uid| state.apply_user(&name, uid)));
+    work
 }
 
 fn in_cluster(state: &mut State, object: &PoolObject) -> Vec<Work> {

@@ -75,7 +75,7 @@ impl Pending {
         if self.known.insert(work.clone()) {
             match work {
                 Work::Pool(_) => self.pools.push_back(work),
-                Work::Claim(_) | Work::Allocation(_) | Work::Adoption(_) => {
+                Work::Claim(_) | Work::Allocation(_) | Work::Adoption(_) | Work::IpamClaim(_) => {
                     self.order.push_back(work);
                 }
             }
@@ -205,6 +205,7 @@ impl Controller {
             Work::Pool(id) => self.see_to_pool(id).await,
             Work::Allocation(name) => self.see_to_allocation(name).await,
             Work::Adoption(name) => self.adopt(name).await,
+            Work::IpamClaim(name) => self.see_to_ipam_claim(name).await,
         };
         let counted = match &outcome {
             Ok(None) => "done",

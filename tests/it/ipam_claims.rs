@@ -10,8 +10,13 @@ use std::sync::LazyLock;
 
 /// Claims that ask for addresses, or are refused.
 mod asking;
+/// The end of a claim, and its status.
+#[cfg(feature = "controller")]
+mod freeing;
 /// Which addresses a claim gets, and that it keeps them.
 mod keeping;
+/// What the plugin's token can do.
+mod rights;
 /// Who may use a claim beside whom.
 mod sharing;
 

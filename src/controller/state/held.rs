@@ -63,6 +63,8 @@ pub struct ClaimHolder {
     pub prefix: u8,
     /// The gateway of the answer.
     pub gateway: Option<IpAddr>,
+    /// Whether the IPAllocation is being deleted. Until it is gone, the claim holds the address.
+    pub is_ending: bool,
     /// The format of the record, if a later version wrote it. Such a record is left alone.
     pub later_format: Option<u64>,
 }

@@ -122,7 +122,12 @@ fn its_rights_are_these_and_no_others() {
     let Some(cluster) = cluster() else { return };
     let (claims, leases) = ("ipam.cluster.x-k8s.io", "coordination.k8s.io/leases");
     for (verbs, resource) in [
-        (&["create", "delete", "get", "list", "watch"][..], "hereabouts.dev/ipallocations"),
+        (
+            &["create", "delete", "get", "list", "patch", "watch"][..],
+            "hereabouts.dev/ipallocations",
+        ),
+        (&["get", "list", "watch"], "k8s.cni.cncf.io/ipamclaims"),
+        (&["patch"], "k8s.cni.cncf.io/ipamclaims/status"),
         (&["get", "list", "patch", "watch"], "hereabouts.dev/ippools"),
         (&["patch"], "hereabouts.dev/ippools/status"),
         (&["get", "list", "watch"], "networking.k8s.io/servicecidrs"),
@@ -167,7 +172,9 @@ fn its_rights_are_these_and_no_others() {
         ("create", "/pods/eviction", "", ""),
         ("patch", "/nodes", "", ""),
         ("create", "/serviceaccounts/token", "", own),
-        ("patch", "hereabouts.dev/ipallocations", "", ""),
+        ("update", "hereabouts.dev/ipallocations", "", ""),
+        ("patch", "k8s.cni.cncf.io/ipamclaims", "", ""),
+        ("delete", "k8s.cni.cncf.io/ipamclaims", "", ""),
         ("create", "hereabouts.dev/ippools", "", ""),
         ("delete", "hereabouts.dev/ippools", "", ""),
         ("update", "hereabouts.dev/ippools/status", "", ""),
