@@ -13,6 +13,9 @@ mod asking;
 /// The end of a claim, and its status.
 #[cfg(feature = "controller")]
 mod freeing;
+/// Somebody else acts before each request of an ADD.
+#[cfg(feature = "controller")]
+mod interleaved;
 /// Which addresses a claim gets, and that it keeps them.
 mod keeping;
 /// What the plugin's token can do.

@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 /// Returns the shared cluster, in which a controller runs, with the rights that it ships with.
-fn controlled() -> Option<Claims> {
+pub(super) fn controlled() -> Option<Claims> {
     static RUNNING: LazyLock<Option<(Sandbox, Replica)>> = LazyLock::new(|| {
         let sandbox = Sandbox::new();
         let claims = shared()?;
@@ -30,13 +30,17 @@ fn controlled() -> Option<Claims> {
 
 impl Claims {
     /// Waits until `look` returns this.
-    fn until<T: PartialEq + std::fmt::Debug>(&self, expected: &T, look: impl Fn(&Self) -> T) {
+    pub(super) fn until<T: PartialEq + std::fmt::Debug>(
+        &self,
+        expected: &T,
+        look: impl Fn(&Self) -> T,
+    ) {
         let deadline = Deadline::after(Duration::from_secs(60));
         let seen = until(&deadline, || Ok::<_, ()>((look(self) == *expected).then_some(())));
         assert!(matches!(seen, Ok(Some(()))), "expected {expected:?}, found {:?}", look(self));
     }
 
-    fn delete_claim(&self, name: &str) {
+    pub(super) fn delete_claim(&self, name: &str) {
         self.kubectl(&["delete", "ipamclaim", name]);
     }
 

@@ -56,6 +56,8 @@ fn a_virtual_machine_has_one_address_on_two_nodes_while_it_moves() {
     assert_eq!(claims.add(1, "source", "vm").addresses(), ["10.9.0.1"]);
     assert_eq!(claims.add(2, "target", "vm").addresses(), ["10.9.0.1"]);
     claims.del(1, "source", "vm");
+    let other = claims.add(1, "other", "vm");
+    assert_eq!(other.code(), 101, "{}", other.details());
     assert_eq!(claims.users(), ["target 10.9.0.1"]);
     assert_eq!(claims.add(1, "third", "vm").addresses(), ["10.9.0.1"]);
     claims.del(2, "target", "vm");
