@@ -114,7 +114,12 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
             (request, given)
         }
         Origin::Pools(network) => {
+            let claimed = match claim.as_ref().filter(|_| 1 < network.pools.len()) {
+                Some(claim) => claim.held()?,
+                None => Vec::new(),
+            };
             let choice = PoolChoice {
+                claimed: &claimed,
                 ready: &ready,
                 network: &network,
                 flat: flat.as_ref(),

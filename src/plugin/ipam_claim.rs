@@ -78,7 +78,11 @@ impl<'a> OfClaim<'a> {
         let referred = read.as_ref().and_then(|read| read.claim_of(interface)).map(str::to_owned);
         let Some(name) = name.or(referred.as_deref()) else { return Ok(None) };
         let refused = |problem| Failure::of_claim(Some(pod), Some(name), problem);
-        let Some(claim) = claims.claim(&pod.namespace, name, &deadline)? else {
+        let found = match ClaimName::is_valid(name) {
+            true => claims.claim(&pod.namespace, name, &deadline)?,
+            false => None,
+        };
+        let Some(claim) = found else {
             return Err(refused(ClaimProblem::Absent));
         };
         let network = record.attachment.network.as_str();
@@ -116,16 +120,13 @@ impl<'a> OfClaim<'a> {
         (deadline, reserve): Times,
     ) -> Result<Given, Failure> {
         let held = self.addresses(ask, request, version)?;
-        let slots: Vec<Slot> = request
-            .slots
-            .iter()
-            .zip(&held)
-            .map(|(slot, held)| ipam::slot_of_user(slot, held))
-            .collect();
+        let all = request.slots.iter().zip(&held);
+        let slots: Vec<Slot> = all.map(|(slot, held)| ipam::slot_of_user(slot, held)).collect();
+        self.claims.note_use(&held);
         let mut holder = None;
         for number in 0..ipam::USERS {
             let scope = Scope::of_claim_user(&self.claim.uid, number);
-            let confirm = |given: &[Allocation]| self.confirm(given, &held);
+            let confirm = |given: &[Allocation]| self.confirm(given);
             let ask = Ask {
                 scope: &scope,
                 slots: &slots,
@@ -161,11 +162,16 @@ impl<'a> OfClaim<'a> {
         request: &Request,
         version: Version,
     ) -> Result<Vec<ClaimAllocation>, Failure> {
-        let held = self.held()?;
-        let wished = match held.is_empty() {
+        // No pool serves the network any more. The sandbox still gets what it has.
+        if request.slots.is_empty() {
+            return Ok(Vec::new());
+        }
+        let all = self.held()?;
+        let wished = match all.is_empty() {
             true => self.wished(&request.network, version)?,
             false => None,
         };
+        let held = self.in_scope(all, ask.scope)?;
         let slots = wished.as_ref().unwrap_or(&request.slots);
         let lacking = self.assign(slots, &held)?;
         if lacking.iter().any(Option::is_none) {
@@ -179,7 +185,7 @@ impl<'a> OfClaim<'a> {
         }
         // Another node may have got addresses for the claim at the same time. Those that were
         // created first count.
-        let held = self.held()?;
+        let held = self.in_scope(self.held()?, ask.scope)?;
         let all: Option<Vec<ClaimAllocation>> =
             self.assign(slots, &held)?.into_iter().map(|held| held.cloned()).collect();
         all.ok_or_else(|| crate::store::StoreError::Changed.into())
@@ -193,13 +199,23 @@ impl<'a> OfClaim<'a> {
         ipam::assign(slots, held).map_err(|problem| self.refused(problem))
     }
 
-    /// Returns what the claim holds.
-    fn held(&self) -> Result<Vec<ClaimAllocation>, Failure> {
-        let held = self.claims.held(&self.claim.uid, &self.deadline)?;
+    /// Leaves what the claim holds in a scope. In another scope, somebody else may have the same
+    /// address.
+    fn in_scope(
+        &self,
+        mut held: Vec<ClaimAllocation>,
+        scope: &Scope,
+    ) -> Result<Vec<ClaimAllocation>, Failure> {
+        held.retain(|held| held.scope == *scope);
         match held.iter().find(|held| held.is_ending) {
             Some(ending) => Err(self.refused(ClaimProblem::AddressEnding(ending.address))),
             None => Ok(held),
         }
+    }
+
+    /// Returns what the claim holds.
+    pub(super) fn held(&self) -> Result<Vec<ClaimAllocation>, Failure> {
+        Ok(self.claims.held(&self.claim.uid, &self.deadline)?)
     }
 
     /// Returns the slots with the addresses that the claim asks for, or that its status names. The
@@ -316,15 +332,13 @@ impl<'a> OfClaim<'a> {
 
     /// Checks, now that the sandbox is a user, that the claim still has the addresses, and that the
     /// other user is one that it may share them with.
-    fn confirm(&self, given: &[Allocation], held: &[ClaimAllocation]) -> Result<(), Failure> {
+    fn confirm(&self, given: &[Allocation]) -> Result<(), Failure> {
+        let held = self.held()?;
         for allocation in given {
             let Some(uid) = allocation.scope.used_claim() else { continue };
-            let main = held.iter().find(|held| held.address == allocation.address);
-            let freed = || self.refused(ClaimProblem::Freed(allocation.address));
-            let main = main.filter(|_| uid == self.claim.uid).ok_or_else(freed)?;
-            match self.claims.holder(&main.scope, main.address, &self.deadline)? {
-                Some(HeldAddress::Claim(now)) if is_same(&now, main) && !now.is_ending => {}
-                _ => return Err(freed()),
+            let mut same = held.iter().filter(|held| held.address == allocation.address);
+            if uid != self.claim.uid || !same.any(|held| !held.is_ending) {
+                return Err(self.refused(ClaimProblem::Freed(allocation.address)));
             }
             for number in 0..ipam::USERS {
                 let scope = Scope::of_claim_user(uid, number);
@@ -382,12 +396,6 @@ impl Failure {
         };
         Self::OfClaim { claim, problem }
     }
-}
-
-/// Returns whether two readings are of one object.
-fn is_same(one: &ClaimAllocation, other: &ClaimAllocation) -> bool {
-    let uid = |held: &ClaimAllocation| held.version.as_ref().map(|version| version.uid.clone());
-    uid(one).is_some() && uid(one) == uid(other)
 }
 
 fn in_use(holder: &HeldAddress) -> ClaimProblem {

@@ -8,7 +8,7 @@ use super::pools::{Pools, Served};
 use super::request::Request;
 use crate::cni::Version;
 use crate::config::{CniArgs, FlatFile, Network};
-use crate::ipam::{self, Allocation, Attachment};
+use crate::ipam::{self, Allocation, Attachment, ClaimAllocation};
 use crate::retry::Deadline;
 use crate::store::pools::Read;
 use crate::store::{Access, StoreError};
@@ -20,6 +20,8 @@ pub(super) struct PoolChoice<'a> {
     pub(super) flat: Option<&'a FlatFile>,
     pub(super) args: &'a CniArgs,
     pub(super) attachment: &'a Attachment,
+    /// What the IPAMClaim of the pod holds.
+    pub(super) claimed: &'a [ClaimAllocation],
     pub(super) version: Version,
     pub(super) deadline: Deadline,
 }
@@ -94,16 +96,23 @@ impl PoolChoice<'_> {
         }
     }
 
-    /// Leaves only the pool from which the attachment has addresses, if there is one: a repeated
-    /// ADD, and one that completes what an earlier call began, stay with it.
+    /// Leaves only the pool from which the attachment or its claim has addresses, if there is one: a
+    /// repeated ADD, one that completes what an earlier call began, and a user of a claim stay with
+    /// it.
     fn keep_pool(&self, requests: &mut Vec<Request>) -> Result<(), Failure> {
         if requests.len() < 2 {
             return Ok(());
         }
         let held = self.held()?;
-        let has = |request: &Request| held.iter().any(|held| request.may_get(held));
-        if requests.iter().any(has) {
-            requests.retain(has);
+        let of_attachment =
+            |request: &Request| held.iter().any(|held| request.may_get(&held.scope, held.address));
+        let of_claim = |request: &Request| {
+            self.claimed.iter().any(|held| request.may_get(&held.scope, held.address))
+        };
+        if requests.iter().any(of_attachment) {
+            requests.retain(of_attachment);
+        } else if requests.iter().any(of_claim) {
+            requests.retain(of_claim);
         }
         Ok(())
     }

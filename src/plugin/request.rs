@@ -4,7 +4,8 @@ use super::failure::Failure;
 use crate::addr::Family;
 use crate::cni::Version;
 use crate::config::Network;
-use crate::ipam::{self, Allocation, Slot};
+use crate::ipam::{self, Scope, Slot};
+use std::net::IpAddr;
 
 /// A network with ranges, and the slots that an ADD is to fill from them.
 pub(super) struct Request {
@@ -39,11 +40,11 @@ impl Request {
         }
     }
 
-    /// Returns whether the address of a record is one that this request may get.
-    pub(super) fn may_get(&self, held: &Allocation) -> bool {
+    /// Returns whether an address of a scope is one that this request may get.
+    pub(super) fn may_get(&self, scope: &Scope, address: IpAddr) -> bool {
         let mut candidates = self.slots.iter().flat_map(|slot| &slot.candidates);
-        held.scope == self.network.scope
-            && candidates.any(|candidates| candidates.addresses.contains(held.address))
+        *scope == self.network.scope
+            && candidates.any(|candidates| candidates.addresses.contains(address))
     }
 }
 

@@ -204,6 +204,8 @@ impl IpamClaims for TrialStore {
         Ok(Some(held))
     }
 
+    fn note_use(&self, _: &[ClaimAllocation]) {}
+
     fn holder(
         &self,
         scope: &Scope,

@@ -56,6 +56,10 @@ pub trait IpamClaims {
         deadline: &Deadline,
     ) -> Result<Option<ClaimAllocation>, StoreError>;
 
+    /// Tells what a claim holds whose user the attachment of this call is about to become. The store
+    /// notes it with the user.
+    fn note_use(&self, held: &[ClaimAllocation]);
+
     /// Returns who holds an address now.
     ///
     /// # Errors

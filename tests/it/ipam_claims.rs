@@ -18,6 +18,8 @@ mod freeing;
 mod interleaved;
 /// Which addresses a claim gets, and that it keeps them.
 mod keeping;
+/// Records of claims that the cluster has lost.
+mod lost;
 /// What the plugin's token can do.
 mod rights;
 /// Who may use a claim beside whom.

@@ -5,6 +5,7 @@ use super::KubeStore;
 use super::api::Created;
 use super::api::retries::Failed;
 use super::node_state::occupancy::Occupancy;
+use super::objects::claim_object::ClaimObject;
 use super::objects::ip_allocation::IpAllocation;
 use super::objects::names;
 use super::session::KubeSession;
@@ -125,6 +126,11 @@ impl KubeSession<'_> {
         let hash = names::of_attachment(&record.attachment);
         let mut object = IpAllocation::new(scope, address, record, store.machine.as_deref());
         object.spec.node_uid.clone_from(&store.node_uid);
+        if scope.used_claim().is_some()
+            && let Some(held) = store.used.borrow().iter().find(|held| held.address == address)
+        {
+            ClaimObject::note_on(held, &mut object.metadata);
+        }
         let earlier = store
             .state
             .objects(&hash)?

@@ -34,7 +34,9 @@ impl IpamClaims for KubeStore {
         let path =
             format!("/apis/{IPAM_CLAIM_GROUP}/{VERSION}/namespaces/{within}/{IPAM_CLAIMS}/{of}");
         let read = |body: &[u8]| serde_json::from_slice(body).map(ClaimFields::claim);
-        self.api.read(IPAM_CLAIMS, name, &path, deadline, read)
+        let claim: Option<IpamClaim> = self.api.read(IPAM_CLAIMS, name, &path, deadline, read)?;
+        // The uid is the holder. An object without one is no answer to the question.
+        Ok(claim.filter(|claim| names::is_label_value(&claim.uid)))
     }
 
     fn pod(&self, pod: &PodRef, deadline: &Deadline) -> Result<Option<ClaimPod>, StoreError> {
@@ -102,6 +104,10 @@ impl IpamClaims for KubeStore {
             }
             _ => Ok(None),
         }
+    }
+
+    fn note_use(&self, held: &[ClaimAllocation]) {
+        *self.used.borrow_mut() = held.to_vec();
     }
 
     fn holder(

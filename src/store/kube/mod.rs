@@ -39,7 +39,8 @@ use crate::addr::AddrSet;
 use crate::api_client::client::{Client, Server};
 use crate::digest;
 use crate::ipam::{
-    Allocation, AllocationOrder, Attachment, HeldAddress, Life, NodeName, Record, Scope, Sticky,
+    Allocation, AllocationOrder, Attachment, ClaimAllocation, HeldAddress, Life, NodeName, Record,
+    Scope, Sticky,
 };
 use crate::retry::Deadline;
 use api::Api;
@@ -47,6 +48,7 @@ use node_state::cluster_identity::{self, NodeStateIdentity};
 use node_state::{State, clusters};
 use objects::names;
 use session::KubeSession;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -72,6 +74,8 @@ pub struct KubeStore {
     /// Whether the store acts for a node that is off, whose node state is not on this machine.
     for_dead_node: bool,
     life: Option<fn(&Record) -> Life>,
+    /// What an IPAMClaim holds whose user this call is about to become.
+    used: RefCell<Vec<ClaimAllocation>>,
 }
 
 /// The placeholder for the lock of an attachment of another node.
@@ -115,6 +119,7 @@ impl KubeStore {
             node_uid: None,
             for_dead_node: false,
             life: None,
+            used: RefCell::default(),
         }
     }
 

@@ -147,3 +147,42 @@ fn what_ends_a_sandbox_ends_its_use_and_not_the_claim() {
     );
     assert_eq!(claims.held(), [of_claim("10.9.0.1")]);
 }
+
+#[test]
+fn a_claim_stays_with_its_pool_and_gets_another_address_in_another_scope() {
+    let Some(claims) = shared() else { return };
+    let pool = |name: &str, subnet: &str| {
+        let spec = json!({"scope": claims.namespace, "subnets": [{"subnet": subnet}]});
+        let pool = json!({"apiVersion": "hereabouts.dev/v1alpha1", "kind": "IPPool", "spec": spec,
+            "metadata": {"name": format!("{}-{name}", claims.namespace)}});
+        claims.cluster.apply(&pool.to_string());
+        format!("{}-{name}", claims.namespace)
+    };
+    let (small, large) = (pool("small", "10.9.1.0/30"), pool("large", "10.9.2.0/24"));
+    claims.claim("vm", None);
+    let call = |verb: &str, node, container: &str, pools: serde_json::Value| {
+        let mut network = claims.network("");
+        network["ipam"] = json!({"type": "hereabouts", "pools": pools});
+        network["args"] = json!({"cni": {"ipamClaim": "vm"}});
+        claims.call_with(verb, node, container, &network).run()
+    };
+    let both = || json!([small, large]);
+    assert_eq!(call("ADD", 1, "a", json!([large])).addresses(), ["10.9.2.1"]);
+    call("DEL", 1, "a", json!([large])).succeeded();
+    // The first pool has room, and the claim has an address of the second one.
+    assert_eq!(call("ADD", 2, "b", both()).addresses(), ["10.9.2.1"]);
+    // A repeat, also when no pool serves the network any more.
+    assert_eq!(call("ADD", 2, "b", both()).addresses(), ["10.9.2.1"]);
+    claims.cluster.text(&["delete", "ippool.hereabouts.dev", &small, &large, "--wait=false"]);
+    call("DEL", 2, "b", both()).succeeded();
+    assert_eq!(claims.held(), [of_claim("10.9.2.1")]);
+    // In another scope somebody else may have the address.
+    let mut other = claims.network(r#""range":"10.9.2.0/24""#);
+    other["ipam"]["network_name"] = json!(format!("{}-other", claims.namespace));
+    let plain = claims.call_with("ADD", 1, "plain", &other).run();
+    assert_eq!(plain.addresses(), ["10.9.2.1"]);
+    other["args"] = json!({"cni": {"ipamClaim": "vm"}});
+    assert_eq!(claims.call_with("ADD", 1, "c", &other).run().addresses(), ["10.9.2.2"]);
+    claims.call_with("DEL", 1, "c", &other).run().succeeded();
+    assert_eq!(claims.add(1, "d", "vm").addresses(), ["10.9.2.1"]);
+}

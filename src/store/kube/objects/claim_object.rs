@@ -4,7 +4,7 @@
 //! The manifest in deploy/crd has the keys of both kinds. Its rules let an object have the keys of
 //! one kind only.
 
-use super::ip_allocation::{GROUP, KIND, Metadata, SpecSource, VERSION};
+use super::ip_allocation::{GROUP, IpAllocation, KIND, Metadata, SpecSource, VERSION};
 use super::names;
 use super::unreadable::Unreadable;
 use super::{FORMAT, FORMAT_OF_CLAIMS};
@@ -21,6 +21,10 @@ type Newer = BTreeMap<String, Value>;
 /// On the IPAllocation of an IPAMClaim: before the address is freed, the controller looks for users
 /// of the claim.
 pub const IN_USE: &str = "hereabouts.dev/in-use";
+
+/// On the IPAllocation of a user of an IPAMClaim: the record by which the claim holds the address, so
+/// that the user's node can create it again if the cluster has lost it.
+const HELD_BY_CLAIM: &str = "hereabouts.dev/held-by-claim";
 
 /// The keys that only the record of an attachment has.
 pub(crate) const OF_ATTACHMENTS: &[&str] = &[
@@ -203,6 +207,30 @@ impl ClaimObject {
                 newer: Newer::new(),
             },
         }
+    }
+
+    /// Notes on the IPAllocation of a user by which record the claim holds the address.
+    pub(crate) fn note_on(held: &ClaimAllocation, user: &mut Metadata) {
+        if let Ok(text) = serde_json::to_string(&Self::new(held).spec) {
+            user.annotations.insert(HELD_BY_CLAIM.to_owned(), text);
+        }
+    }
+
+    /// Returns the object of the claim that the IPAllocation of a user names. `None` if it is not that
+    /// of a user, or if somebody has changed the note.
+    pub(crate) fn noted_on(user: &IpAllocation) -> Option<Self> {
+        let scope = Scope::parse(user.spec.scope.as_deref()?).ok()?;
+        let spec: Spec =
+            serde_json::from_str(user.metadata.annotations.get(HELD_BY_CLAIM)?).ok()?;
+        let held_in = Scope::parse(spec.scope.as_deref().unwrap_or_default()).ok()?;
+        let name = names::object(&held_in, spec.address);
+        let metadata = Metadata { name, ..Metadata::default() };
+        let (api_version, kind) = (format!("{GROUP}/{VERSION}"), KIND.to_owned());
+        let held = Self { api_version, kind, metadata, spec }.allocation().ok()?;
+        let is_of_user = held.claim.is_ipam_claim()
+            && scope.used_claim() == Some(held.claim.uid.as_str())
+            && held.address == user.spec.address;
+        is_of_user.then(|| Self::new(&held))
     }
 
     /// Returns the version of the object as the server gave it; `None` for an object that is still

@@ -159,6 +159,9 @@ impl Problem {
 pub(crate) enum Suspect {
     /// An entry of the node state: the attachment's hash and the object's name.
     Entry { hash: String, name: String },
+    /// An entry of a user of an IPAMClaim, and the name of the object by which its claim should hold
+    /// the address.
+    User { hash: String, name: String, held: String },
     /// An object that this node may not know.
     Object { name: String },
     /// An object with other labels than it should have, and its node, if an attachment holds it.
@@ -184,6 +187,7 @@ impl Suspect {
             | Self::Object { name }
             | Self::Labels { name, .. }
             | Self::Plain { name } => object(name),
+            Self::User { held, .. } => object(held),
             Self::Tombstone(tombstone) if problem == Problem::Late => {
                 object(&tombstone.object.metadata.name)
             }
@@ -198,6 +202,7 @@ impl Suspect {
         match self {
             Self::Entry { name, .. } if problem == Problem::DanglingEntry => Some(object(name)),
             Self::Entry { hash, .. } => Some(node_state::attachment(hash)),
+            Self::User { name, .. } => Some(object(name)),
             Self::Tombstone(tombstone) if problem != Problem::Late => {
                 Some(object(&tombstone.object.metadata.name))
             }

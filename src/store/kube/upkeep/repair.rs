@@ -5,8 +5,9 @@
 
 use super::finding::{Problem, Suspect};
 use super::verify::ObjectAtName;
-use crate::ipam::NodeName;
+use crate::ipam::{HeldAddress, NodeName};
 use crate::retry::Deadline;
+use crate::store::ipam_claims::IpamClaims;
 use crate::store::kube::KubeStore;
 use crate::store::kube::api::paging::Place;
 use crate::store::kube::api::retries::Failed;
@@ -132,6 +133,7 @@ impl KubeStore {
                 return self.label(session, name);
             }
             Suspect::Entry { hash, name } => return self.recreate(session, hash, name),
+            Suspect::User { hash, name, .. } => return self.recreate_of_claim(session, hash, name),
             Suspect::Object { name } => {
                 let Some((object, held)) = self.own(session, name)? else {
                     return Ok(Repaired::Gone);
@@ -163,7 +165,9 @@ impl KubeStore {
             return Ok(Repaired::Gone);
         };
         let labels = names::labels(&held.scope, held.address, &held.record);
-        let metadata = Metadata { name: name.to_owned(), labels, ..Metadata::default() };
+        let annotations = entry.metadata.annotations.clone();
+        let metadata =
+            Metadata { name: name.to_owned(), labels, annotations, ..Metadata::default() };
         let object = IpAllocation { metadata, ..entry.clone() };
         // As with any creation: after a kill here, the next call of the attachment asks the server,
         // and a request that is sent twice gets a tombstone.
@@ -197,6 +201,26 @@ impl KubeStore {
         self.state
             .change_occupancy(&held.scope, &session.deadline, |hint| hint.take(held.address))?;
         Ok(Repaired::Done)
+    }
+
+    /// Recreates the object by which an IPAMClaim holds the address of a living user.
+    fn recreate_of_claim(
+        &self,
+        session: &KubeSession<'_>,
+        hash: &str,
+        name: &str,
+    ) -> Result<Repaired, StoreError> {
+        let Some((_, claimed)) = self.user(hash, name)? else { return Ok(Repaired::Gone) };
+        if self.hold(&claimed, &session.deadline)?.is_some() {
+            return Ok(Repaired::Done);
+        }
+        match self.holder(&claimed.scope, claimed.address, &session.deadline)? {
+            None => Ok(Repaired::ByHand),
+            Some(HeldAddress::Claim(now)) => Ok(Repaired::GivenAway(now.claim.to_string())),
+            Some(HeldAddress::Attachment(now)) => {
+                Ok(Repaired::GivenAway(now.record.attachment.to_string()))
+            }
+        }
     }
 
     /// Removes an entry of a sandbox that is gone. Its creation may still be under way.

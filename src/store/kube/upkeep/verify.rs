@@ -6,11 +6,12 @@
 //! of its attachment, against the current object.
 
 use super::finding::{Problem, Suspect};
-use crate::ipam::{Allocation, Attachment, HeldAddress, Life};
+use crate::ipam::{Allocation, Attachment, ClaimAllocation, HeldAddress, Life};
 use crate::retry::Deadline;
 use crate::store::census::Census;
 use crate::store::kube::api::paging::Place;
 use crate::store::kube::node_state::Tombstone;
+use crate::store::kube::objects::claim_object::ClaimObject;
 use crate::store::kube::objects::held::HeldObject;
 use crate::store::kube::objects::ip_allocation::IpAllocation;
 use crate::store::kube::objects::names;
@@ -117,9 +118,16 @@ impl KubeStore {
         }
         for hash in self.state.hashes().map_err(words)? {
             match self.state.objects(&hash) {
-                Ok(objects) => entries.extend(objects.iter().map(|object| {
-                    ((hash.clone(), object.metadata.name.clone()), object.version().is_some())
-                })),
+                Ok(objects) => {
+                    suspects.extend(objects.iter().filter_map(|user| {
+                        let held = ClaimObject::noted_on(user)?.metadata.name;
+                        let (hash, name) = (hash.clone(), user.metadata.name.clone());
+                        Some(Suspect::User { hash, name, held })
+                    }));
+                    entries.extend(objects.iter().map(|object| {
+                        ((hash.clone(), object.metadata.name.clone()), object.version().is_some())
+                    }));
+                }
                 Err(StoreError::Damaged { .. }) => suspects.push(Suspect::File { hash }),
                 Err(error) => return Err(words(error)),
             }
@@ -249,6 +257,12 @@ impl KubeStore {
                 }
                 self.classify_entry(session, hash, name, is_alive)
             }
+            Suspect::User { hash, name, .. } => {
+                if !session.try_lock(hash) {
+                    return Ok(None);
+                }
+                self.classify_user(session, hash, name, is_alive)
+            }
             Suspect::Object { name } => {
                 let Some((object, held)) = self.own(session, name)? else { return Ok(None) };
                 let hash = names::of_attachment(&held.record.attachment);
@@ -340,6 +354,48 @@ impl KubeStore {
             ObjectAtName::Anothers(_) => Problem::DanglingEntry,
         };
         Ok(Some((problem, holder(&known))))
+    }
+
+    /// Checks that the claim of a living user has its address.
+    fn classify_user(
+        &self,
+        session: &KubeSession<'_>,
+        hash: &str,
+        name: &str,
+        is_alive: IsAlive<'_>,
+    ) -> Result<Option<(Problem, String)>, StoreError> {
+        let Some((user, claimed)) = self.user(hash, name)? else { return Ok(None) };
+        if !is_alive(&user.record).is_seen() {
+            return Ok(None);
+        }
+        let who = format!("{}, the address of {}", holder(&user), claimed.claim);
+        let found =
+            self.api.get(&names::object(&claimed.scope, claimed.address), &session.deadline)?;
+        match found.map(|object| object.address()) {
+            None => Ok(Some((Problem::Lost, who))),
+            Some(Ok(HeldAddress::Claim(now))) if now.claim.uid == claimed.claim.uid => Ok(None),
+            Some(Ok(HeldAddress::Claim(now))) => {
+                Ok(Some((Problem::GivenAway, format!("{who}; now held by {}", now.claim))))
+            }
+            Some(Ok(HeldAddress::Attachment(now))) => {
+                Ok(Some((Problem::GivenAway, format!("{who}; now held by {}", holder(&now)))))
+            }
+            // This is reported for the object itself.
+            Some(Err(_)) => Ok(None),
+        }
+    }
+
+    /// Returns a user of an IPAMClaim, by its entry, and what the claim holds.
+    pub(crate) fn user(
+        &self,
+        hash: &str,
+        name: &str,
+    ) -> Result<Option<(Allocation, ClaimAllocation)>, StoreError> {
+        let known = self.state.objects(hash)?.into_iter().find(|known| known.metadata.name == name);
+        Ok(known.and_then(|known| {
+            let claimed = ClaimObject::noted_on(&known)?.allocation().ok()?;
+            Some((known.allocation().ok()?, claimed))
+        }))
     }
 
     /// Returns what exists under a name.
