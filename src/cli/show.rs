@@ -96,7 +96,9 @@ impl<'n> Around<'n> {
     /// Returns whether no pod gets the address after its holder, from what the operator names.
     fn is_draining(&self, held: &HeldAddress) -> bool {
         let gives = |named: &Named| pools::may_give(&named.network, held.scope(), held.address());
-        !self.networks.is_empty() && !self.networks.iter().any(gives)
+        // A user of an IPAMClaim gets its address from the claim, not from a network.
+        let is_of_user = held.scope().is_of_claim_user();
+        !self.networks.is_empty() && !is_of_user && !self.networks.iter().any(gives)
     }
 
     /// Adds the pools that contain the address, and for whom it is reserved.

@@ -378,7 +378,8 @@ impl<'a> OfClaim<'a> {
     }
 
     fn machine(&self) -> Result<Option<Machine>, Failure> {
-        Ok(read_pod(self.claims, self.pod, self.deadline)?.machine)
+        let found = self.claims.pod(self.pod, &self.deadline)?;
+        Ok(found.filter(|found| is_pod(found, self.pod)).and_then(|found| found.machine))
     }
 
     fn refused(&self, problem: ClaimProblem) -> Failure {

@@ -3,6 +3,8 @@
 //! addresses, nodes as network namespaces. The test plays kubelet and scheduler. The pods' first
 //! network does not matter here.
 
+/// Claims of addresses that outlive a pod.
+mod claims;
 /// The nodes, and the part of the kubelet.
 mod rig;
 /// The rows of docs/main-plugins.md that are about Multus.

@@ -101,3 +101,34 @@ fn no_network_has_the_scope_of_users() {
     assert_eq!(refused.code(), 2, "{}", refused.details());
     assert!(refused.details().contains("kept for users of IPAMClaims"), "{}", refused.details());
 }
+
+#[test]
+fn what_a_pod_with_a_claim_would_get_is_explained_and_shown() {
+    let Some(claims) = shared() else { return };
+    claims.claim("vm", None);
+    let mut network = claims.network(r#""range":"10.9.0.0/24""#);
+    network["args"] = json!({"cni": {"ipamClaim": "vm"}});
+    let node = &claims.nodes[0];
+    let file = node.sandbox.write("net.json", &network.to_string()).display().to_string();
+    let explain = |pod: &str| {
+        let pod = format!("{}/{pod}", claims.namespace);
+        node.sandbox.command(&["explain", "--network", &file, "--pod", &pod])
+    };
+    let before = explain("a");
+    assert!(before.succeeded().stdout.contains("10.9.0.1/24"), "{before:?}");
+    assert_eq!((claims.held(), claims.users()), (vec![], vec![]));
+    assert_eq!(claims.add(1, "a", "vm").addresses(), ["10.9.0.1"]);
+    let other = explain("b");
+    assert!(other.status == Some(1) && other.stderr.contains("it is in use by pod "), "{other:?}");
+    let claim = format!("{}/vm", claims.namespace);
+    let listed = node.sandbox.command(&["list", "--claim", &claim]);
+    let rows: Vec<&str> = listed.succeeded().stdout.lines().collect();
+    assert_eq!(rows.len(), 2, "{listed:?}");
+    assert!(
+        rows[1].contains("10.9.0.1/24") && rows[1].contains(&format!("IPAMClaim {claim}")),
+        "{listed:?}"
+    );
+    let shown = node.sandbox.command(&["show", "10.9.0.1", "--network", &file]);
+    assert!(shown.stdout.contains(&format!("Claim:     IPAMClaim {claim}")), "{shown:?}");
+    assert!(shown.stdout.contains(&format!("Pod:       {}/a", claims.namespace)), "{shown:?}");
+}
