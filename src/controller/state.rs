@@ -8,6 +8,7 @@ mod gone;
 mod held;
 mod numbers;
 mod objects;
+mod others;
 mod services;
 
 use gone::Gone;
@@ -61,6 +62,8 @@ pub struct State {
     pools: BTreeMap<Rc<PoolId>, PoolState>,
     clusters: HashMap<Name, Cluster>,
     services: services::Services,
+    /// The podCIDRs of nodes.
+    nodes: others::Others,
     /// What is held, by scope and address.
     pub held: Held,
     /// The texts that many attachments have in common.
