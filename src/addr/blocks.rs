@@ -56,7 +56,7 @@ impl Hull {
     }
 
     /// Returns the range from the lowest to the highest address of each family, IPv4 first.
-    pub(super) fn ranges(&self) -> impl Iterator<Item = Range> {
+    pub fn ranges(&self) -> impl Iterator<Item = Range> {
         let of = |family| move |(first, last)| Range::spanning(family, first, last);
         self.v4.map(of(Family::V4)).into_iter().chain(self.v6.map(of(Family::V6)))
     }

@@ -24,6 +24,7 @@ pub mod extent;
 pub mod leaks;
 pub mod lease;
 pub mod metrics;
+pub mod network_ranges;
 pub mod numbers;
 mod options;
 pub mod overlaps;

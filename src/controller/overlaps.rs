@@ -1,8 +1,9 @@
-//! Which other pools, which ranges of Services, and which nodes have addresses of a pool.
+//! Which other pools, networks, nodes and ranges of Services have addresses of a pool.
 
 use super::pool::PoolId;
 use super::state::{PoolState, State};
 use crate::addr::{Blocks, Range, first_shared};
+use crate::ipam::Scope;
 
 /// The most overlaps that are named.
 const FEW: usize = 8;
@@ -25,6 +26,8 @@ pub struct Overlap {
 pub enum Risk {
     /// Nothing: an address has one holder in its scope, whichever pool it comes from.
     SameScope,
+    /// The same, but what is held is not only what the pool has given.
+    NetworkRange,
     /// On one wire, two holders could get one address.
     OtherScope,
     /// A pod of the cluster's own network may have the same address.
@@ -39,6 +42,7 @@ impl Risk {
     pub const fn reason(self) -> &'static str {
         match self {
             Self::SameScope => "SameScope",
+            Self::NetworkRange => "NetworkRange",
             Self::OtherScope => "OtherScope",
             Self::PodAddresses => "PodAddresses",
             Self::Services => "ServiceAddresses",
@@ -68,7 +72,7 @@ pub fn overlaps(state: &State, id: &PoolId, pool: &PoolState) -> Vec<Overlap> {
         let is_same = found.scope == pool.scope;
         let name = match is_same {
             true => other.to_string(),
-            false => format!("{other} ({})", scope(found)),
+            false => format!("{other} ({})", scope(&found.scope)),
         };
         let risk = if is_same { Risk::SameScope } else { Risk::OtherScope };
         Some(Overlap { risk, name, shared })
@@ -82,7 +86,21 @@ pub fn overlaps(state: &State, id: &PoolId, pool: &PoolState) -> Vec<Overlap> {
         let name = format!("podCIDRs of node {name}");
         Some(Overlap { risk: Risk::PodAddresses, name, shared })
     });
-    let mut found: Vec<Overlap> = of_pools.chain(of_services).chain(of_nodes).collect();
+    let of_networks = state.network_ranges(&pool.hull).filter_map(|(name, network)| {
+        let shared = shared(&mut network.given.ranges())?;
+        let (is_same, store) = match network.is_in_files {
+            true => (false, ", file store"),
+            false => (network.scope == pool.scope, ""),
+        };
+        let name = match is_same {
+            true => format!("network {name}"),
+            false => format!("network {name} ({}{store})", scope(&network.scope)),
+        };
+        let risk = if is_same { Risk::NetworkRange } else { Risk::OtherScope };
+        Some(Overlap { risk, name, shared })
+    });
+    let mut found: Vec<Overlap> =
+        of_pools.chain(of_networks).chain(of_services).chain(of_nodes).collect();
     found.sort_by(|one, other| other.risk.cmp(&one.risk).then_with(|| one.name.cmp(&other.name)));
     found
 }
@@ -109,6 +127,9 @@ pub fn summary(overlaps: &[Overlap]) -> Option<Summary> {
     }
     let meaning = match risk {
         Risk::SameScope => "an address has one holder, because the scope is the same",
+        Risk::NetworkRange => {
+            "an address has one holder, because the scope is the same, and what the network holds counts in the numbers of the pool"
+        }
         Risk::OtherScope => {
             "on one wire, two could get the same address, because an address is unique only in its scope"
         }
@@ -120,18 +141,20 @@ pub fn summary(overlaps: &[Overlap]) -> Option<Summary> {
     Some(Summary { risk, message: format!("also in {}; {meaning}", names.join(", ")) })
 }
 
-fn scope(pool: &PoolState) -> String {
-    match pool.scope.name() {
+fn scope(scope: &Scope) -> String {
+    match scope.name() {
         None => "unnamed scope".to_owned(),
-        Some(name) => format!("scope {name}"),
+        // A network may have a scope with any characters.
+        Some(_) => format!("scope {scope}"),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::controller::network_ranges;
     use crate::controller::pool::PoolKind;
-    use crate::controller::state::{Kind, Work};
+    use crate::controller::state::{Kind, Name, Work};
     use crate::controller::watches;
     use serde_json::json;
     use std::collections::{BTreeSet, HashSet};
@@ -195,6 +218,69 @@ mod tests {
         assert_eq!(state.retain_nodes(&HashSet::from(["n2"])), look(&["green"]));
         assert_eq!(told(&state, "green"), None);
         assert_eq!(state.remove_node("n1"), []);
+    }
+
+    #[test]
+    fn pools_are_looked_at_again_when_the_ranges_of_a_network_change() {
+        let mut state = state();
+        write(&mut state, "blue", "", "10.1.0.0/24");
+        write(&mut state, "red", "red", "10.1.0.128/25");
+        let look = ["blue", "red"].map(|name| Work::Pool(Rc::new(id(name))));
+        let name = Name { namespace: "default".into(), name: "net1".into() };
+        let of = |scope: &str, store: &str| {
+            let ipam = json!({"type": "hereabouts", "range": "10.1.0.192/26", "network_name": scope, "datastore": store});
+            network_ranges::of(&json!({"type": "macvlan", "ipam": ipam}).to_string())
+        };
+        let told = |state: &State| {
+            let [blue, red] = ["blue", "red"].map(|name| told(state, name).unwrap().1);
+            [blue, red].map(|text| text.split(';').next().unwrap().to_owned())
+        };
+        let shared = "10.1.0.193-10.1.0.254";
+        let pools = [
+            "also in IPPool red (scope red): 10.1.0.129-10.1.0.254".to_owned(),
+            "also in IPPool blue (unnamed scope): 10.1.0.129-10.1.0.254".to_owned(),
+        ];
+        assert_eq!(state.apply_network(&name, of("red", "kubernetes")), look);
+        assert_eq!(state.apply_network(&name, of("red", "kubernetes")), []);
+        assert_eq!(
+            told(&state),
+            [
+                format!("{}, network default/net1 (scope red): {shared}", pools[0]),
+                format!("{}, network default/net1: {shared}", pools[1]),
+            ]
+        );
+        // The same ranges in another scope, and in another store.
+        assert_eq!(state.apply_network(&name, of("", "kubernetes")), look);
+        assert!(told(&state)[0].ends_with(&format!(", network default/net1: {shared}")));
+        assert_eq!(state.apply_network(&name, of("", "file")), look);
+        let file_store = format!("network default/net1 (unnamed scope, file store): {shared}");
+        told(&state).iter().for_each(|text| assert!(text.ends_with(&file_store), "{text}"));
+        assert_eq!(state.remove(Kind::Networks, &name, ""), look);
+        assert_eq!(told(&state), pools);
+        state.apply_network(&name, of("", "file"));
+        assert_eq!(state.finish(Kind::Networks, &HashSet::from([name.clone()])), []);
+        assert_eq!(state.finish(Kind::Networks, &HashSet::new()), look);
+        assert_eq!(told(&state), pools);
+    }
+
+    #[test]
+    fn a_network_of_the_same_scope_is_no_danger() {
+        let mut state = state();
+        write(&mut state, "blue", "", "10.1.0.0/24");
+        let name = Name { namespace: "default".into(), name: "net1".into() };
+        let of = |scope: &str| {
+            let ipam = json!({"type": "hereabouts", "range": "10.1.0.8/29", "network_name": scope});
+            network_ranges::of(&json!({"type": "macvlan", "ipam": ipam}).to_string())
+        };
+        state.apply_network(&name, of(""));
+        let same = "also in network default/net1: 10.1.0.9-10.1.0.14; an address has one holder, because the scope is the same, and what the network holds counts in the numbers of the pool";
+        assert_eq!(told(&state, "blue").unwrap(), ("NetworkRange", same.to_owned()));
+        state.apply_network(&name, of("a\u{7}b"));
+        let (reason, message) = told(&state, "blue").unwrap();
+        assert_eq!(reason, "OtherScope");
+        let other =
+            r#"also in network default/net1 (scope "a\u{7}b"): 10.1.0.9-10.1.0.14; on one wire, "#;
+        assert!(message.starts_with(other), "{message}");
     }
 
     #[test]

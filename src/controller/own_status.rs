@@ -27,7 +27,7 @@ impl Told {
         match self.kind {
             READY => self.reason == "Invalid",
             "Draining" => false,
-            _ => self.is_true && self.reason != "SameScope",
+            _ => self.is_true && !["SameScope", "NetworkRange"].contains(&self.reason),
         }
     }
 

@@ -15,8 +15,9 @@ use gone::Gone;
 pub use held::{ClaimHolder, Held, Holder, Holding};
 pub use objects::{Answer, Claim, Cluster, Name, OwnPool, PoolState, Provider, Said, Version};
 
+use super::network_ranges::NetworkRanges;
 use super::pool::{PoolId, PoolKind};
-use crate::addr::parse_address;
+use crate::addr::{Blocks, parse_address};
 use crate::ipam::Texts;
 use crate::store::kube::objects::names;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -52,6 +53,8 @@ pub enum Kind {
     Allocations,
     /// ServiceCIDRs.
     Services,
+    /// NetworkAttachmentDefinitions.
+    Networks,
 }
 
 /// Everything that is known.
@@ -63,7 +66,9 @@ pub struct State {
     clusters: HashMap<Name, Cluster>,
     services: services::Services,
     /// The podCIDRs of nodes.
-    nodes: others::Others,
+    nodes: others::Others<Blocks>,
+    /// The ranges of networks.
+    networks: others::Others<Vec<NetworkRanges>>,
     /// What is held, by scope and address.
     pub held: Held,
     /// The texts that many attachments have in common.
@@ -244,6 +249,7 @@ impl State {
             Kind::Answers => missing(&self.answers, seen),
             Kind::Clusters => missing(&self.clusters, seen),
             Kind::Services => self.services.names().filter(|name| !seen.contains(name)).collect(),
+            Kind::Networks => self.networks.names().filter(|name| !seen.contains(name)).collect(),
             Kind::Allocations => self.held.names().filter(|name| !seen.contains(name)).collect(),
             Kind::Pools(of) => {
                 let known =
@@ -273,7 +279,7 @@ impl State {
             Kind::Pools(of) => self.pools.get(&id_of(of, name)).map(|known| &known.version),
             Kind::Allocations => self.held.named(&name.name).map(|known| &known.version),
             // These are known by their name alone.
-            Kind::Clusters | Kind::Services => return self.forget(kind, name),
+            Kind::Clusters | Kind::Services | Kind::Networks => return self.forget(kind, name),
         };
         match known {
             Some(known) if *known.uid == *uid => self.forget(kind, name),
@@ -304,6 +310,7 @@ impl State {
                 self.services.remove(name);
                 self.own_pools()
             }
+            Kind::Networks => self.apply_network(name, Vec::new()),
             Kind::Clusters => {
                 self.clusters.remove(name);
                 self.work_of_cluster(name)

@@ -1,41 +1,68 @@
-//! Ranges of others than pools, in which pools may have addresses: the podCIDRs of nodes.
+//! Ranges of others than pools, in which pools may have addresses: the podCIDRs of nodes, and the
+//! ranges of networks.
 //!
 //! A cluster has thousands of nodes and thousands of pools. So a look at a pool finds those that
 //! concern it without a look at all others.
 
 use super::{Name, State, Work};
-use crate::addr::{Blocks, Hull, Hulls, Subnet};
+use crate::addr::{Blocks, Hull, Hulls, Range, Subnet};
+use crate::controller::network_ranges::NetworkRanges;
 use crate::controller::pool::PoolKind;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 
-/// Ranges by the name of the object that has them. An object without ranges is not among them.
+/// What is known of objects that have ranges, by their names. Those without ranges are not kept.
 #[derive(Debug, Default)]
-pub(super) struct Others {
-    ranges: HashMap<Name, Blocks>,
+pub(super) struct Others<T> {
+    known: BTreeMap<Name, T>,
     hulls: Hulls<Name>,
 }
 
-impl Others {
-    /// Notes the ranges of an object. Returns those that it had, if they were other ones.
-    fn put(&mut self, name: &Name, ranges: &Blocks) -> Option<Blocks> {
-        let known = self.ranges.get(name);
-        if known.map_or(ranges.is_empty(), |known| known == ranges) {
-            return None;
+/// What has ranges.
+pub(super) trait HasRanges: Default + PartialEq {
+    /// Returns them.
+    fn ranges(&self) -> impl Iterator<Item = Range>;
+}
+
+impl HasRanges for Blocks {
+    fn ranges(&self) -> impl Iterator<Item = Range> {
+        self.ranges()
+    }
+}
+
+impl HasRanges for Vec<NetworkRanges> {
+    fn ranges(&self) -> impl Iterator<Item = Range> {
+        self.iter().flat_map(|network| network.given.ranges())
+    }
+}
+
+impl<T: HasRanges> Others<T> {
+    /// Notes an object. Returns the ranges that it had and those that it has, unless everything is
+    /// the same as before.
+    fn put(&mut self, name: &Name, new: T) -> Option<[Blocks; 2]> {
+        let before = self.known.remove(name).unwrap_or_default();
+        let is_same = before == new;
+        let changed = (!is_same).then(|| [before.ranges().collect(), new.ranges().collect()]);
+        if let Some(changed) = &changed {
+            let [before, after] = changed.each_ref().map(hull);
+            self.hulls.remove(&before, name);
+            self.hulls.insert(&after, name);
         }
-        let before = self.ranges.remove(name).unwrap_or_default();
-        self.hulls.remove(&hull(&before), name);
-        if !ranges.is_empty() {
-            self.hulls.insert(&hull(ranges), name);
-            self.ranges.insert(name.clone(), ranges.clone());
+        if new.ranges().next().is_some() {
+            self.known.insert(name.clone(), new);
         }
-        Some(before)
+        changed
+    }
+
+    /// Returns the names of the objects.
+    pub(super) fn names(&self) -> impl Iterator<Item = Name> {
+        self.known.keys().cloned()
     }
 
     /// Returns the objects whose ranges may touch a hull, in the order of their names.
-    fn near(&self, hull: &Hull) -> impl Iterator<Item = (&Name, &Blocks)> {
+    fn near(&self, hull: &Hull) -> impl Iterator<Item = (&Name, &T)> {
         let names = self.hulls.touching(hull).into_iter();
-        names.filter_map(|name| Some((name, self.ranges.get(name)?)))
+        names.filter_map(|name| Some((name, self.known.get(name)?)))
     }
 }
 
@@ -49,10 +76,8 @@ impl State {
     pub fn apply_node(&mut self, name: &str, pod_cidrs: &[String]) -> Vec<Work> {
         let subnets = pod_cidrs.iter().filter_map(|text| Subnet::parse(text).ok());
         let ranges: Blocks = subnets.map(|subnet| subnet.whole()).collect();
-        match self.nodes.put(&node(name), &ranges) {
-            None => Vec::new(),
-            Some(before) => self.own_pools_with(&[&before, &ranges]),
-        }
+        let changed = self.nodes.put(&node(name), ranges);
+        self.own_pools_with(changed)
     }
 
     /// Forgets a node that is gone. Returns what to look at.
@@ -62,8 +87,8 @@ impl State {
 
     /// Forgets the nodes whose names are not among these. Returns what to look at.
     pub fn retain_nodes(&mut self, seen: &HashSet<&str>) -> Vec<Work> {
-        let known = self.nodes.ranges.keys().filter(|name| !seen.contains(&*name.name));
-        let gone: Vec<Name> = known.cloned().collect();
+        let gone: Vec<Name> =
+            self.nodes.names().filter(|name| !seen.contains(&*name.name)).collect();
         gone.iter().flat_map(|name| self.remove_node(&name.name)).collect()
     }
 
@@ -73,13 +98,34 @@ impl State {
         self.nodes.near(hull)
     }
 
+    /// Notes the ranges of the networks of an object. Returns what to look at.
+    pub fn apply_network(&mut self, name: &Name, ranges: Vec<NetworkRanges>) -> Vec<Work> {
+        let changed = self.networks.put(name, ranges);
+        self.own_pools_with(changed)
+    }
+
+    /// Returns the networks that may have addresses within a hull, in the order of their names.
+    pub fn network_ranges(&self, hull: &Hull) -> impl Iterator<Item = (&Name, &NetworkRanges)> {
+        let near = self.networks.near(hull);
+        near.flat_map(|(name, all)| all.iter().map(move |network| (name, network)))
+    }
+
+    /// Returns all networks that have ranges, in the order of their names.
+    pub fn networks(&self) -> impl Iterator<Item = (&Name, &NetworkRanges)> {
+        let all = self.networks.known.iter();
+        all.flat_map(|(name, all)| all.iter().map(move |network| (name, network)))
+    }
+
+    /// Returns the `podCIDRs` of all nodes, merged.
+    #[must_use]
+    pub fn all_pod_ranges(&self) -> Blocks {
+        self.nodes.known.values().flat_map(Blocks::ranges).collect()
+    }
+
     /// Returns a look at each IPPool of hereabouts that has addresses of these ranges.
-    fn own_pools_with(&self, changed: &[&Blocks]) -> Vec<Work> {
-        if !self.is_synced() {
-            return Vec::new();
-        }
-        let changed: Vec<(Hull, &Blocks)> =
-            changed.iter().map(|ranges| (hull(ranges), *ranges)).collect();
+    fn own_pools_with(&self, changed: Option<[Blocks; 2]>) -> Vec<Work> {
+        let Some(changed) = changed.filter(|_| self.is_synced()) else { return Vec::new() };
+        let changed = changed.each_ref().map(|ranges| (hull(ranges), ranges));
         let own = self.pools.iter().filter(|(id, pool)| {
             id.kind == PoolKind::Own
                 && changed.iter().any(|(hull, ranges)| {

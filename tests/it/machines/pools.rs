@@ -20,7 +20,7 @@ fn add(node: &Node, container: &str, pool: &str) -> Ended {
 }
 
 /// Returns a condition of a pool: its status, reason and message.
-fn condition(machines: &Machines<'_>, pool: &str, kind: &str) -> String {
+pub(super) fn condition(machines: &Machines<'_>, pool: &str, kind: &str) -> String {
     let status = machines.get(POOLS, pool)["status"].take();
     let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
     let found = conditions.iter().find(|condition| condition["type"] == kind);
@@ -40,7 +40,7 @@ fn numbers(machines: &Machines<'_>, pool: &str) -> Value {
 }
 
 /// Returns the events about an object: the reason and the text of each.
-fn events(machines: &Machines<'_>, namespace: &str, name: &str) -> Vec<String> {
+pub(super) fn events(machines: &Machines<'_>, namespace: &str, name: &str) -> Vec<String> {
     let text =
         machines.cluster.text(&["get", "events.events.k8s.io", "-n", namespace, "-o", "json"]);
     let list: Value = serde_json::from_str(&text).unwrap();
