@@ -86,7 +86,7 @@ fn a_pool_with_addresses_of_a_network_names_it() {
 #[test]
 fn networks_of_any_size_and_shape_do_not_hide_the_others() {
     // In MiB. A list of all at once would take more.
-    const MEMORY: u64 = 76;
+    const MEMORY: u64 = 88;
     let Some(cluster) = own() else { return };
     let machines = Machines::of(&cluster);
     install(&cluster);
