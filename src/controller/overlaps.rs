@@ -1,5 +1,6 @@
 //! Which other pools, networks, nodes and ranges of Services have addresses of a pool.
 
+use super::conditions::Told;
 use super::pool::PoolId;
 use super::state::{PoolState, State};
 use crate::addr::{Blocks, Range, first_shared};
@@ -57,6 +58,21 @@ pub struct Summary {
     pub risk: Risk,
     /// All of them, for people. At most [`FEW`] are named, and of them at most [`FEW_NODES`] nodes.
     pub message: String,
+}
+
+/// Returns the condition `Overlapping` of a pool. `None` while not everything has been read that it
+/// depends on: then the one before stays.
+#[must_use]
+pub fn told(state: &State, id: &PoolId, pool: &PoolState) -> Option<Told> {
+    let known = state.knows_others();
+    known.then(|| overlapping(summary(&overlaps(state, id, pool))))
+}
+
+fn overlapping(summary: Option<Summary>) -> Told {
+    let none = || (false, "None", "nothing else has addresses of it".to_owned());
+    let found = |found: Summary| (true, found.risk.reason(), found.message);
+    let (is_true, reason, message) = summary.map_or_else(none, found);
+    Told { kind: "Overlapping", is_true, reason, message }
 }
 
 /// Returns the overlaps of a pool, the gravest first.
@@ -180,7 +196,7 @@ mod tests {
         PoolId { kind: PoolKind::Own, namespace: String::new(), name: name.to_owned() }
     }
 
-    fn told(state: &State, name: &str) -> Option<(&'static str, String)> {
+    fn summed(state: &State, name: &str) -> Option<(&'static str, String)> {
         let id = id(name);
         let summary = summary(&overlaps(state, &id, state.pool(&id).unwrap()))?;
         Some((summary.risk.reason(), summary.message))
@@ -199,24 +215,24 @@ mod tests {
             names.iter().map(|name| Work::Pool(Rc::new(id(name)))).collect()
         };
         assert_eq!(state.apply_node("n1", &cidrs(&["10.0.0.0/24"])), []);
-        assert_eq!(told(&state, "blue"), None);
+        assert_eq!(summed(&state, "blue"), None);
         let both = cidrs(&["10.1.0.0/16", "fd00:1::/48"]);
         assert_eq!(state.apply_node("n1", &both), look(&["blue", "green"]));
         // It reports again, and nothing has changed.
         assert_eq!(state.apply_node("n1", &both), []);
         assert_eq!(state.apply_node("n2", &cidrs(&["none"])), []);
         assert_eq!(
-            told(&state, "blue").unwrap(),
+            summed(&state, "blue").unwrap(),
             ("PodAddresses", "also in podCIDRs of node n1: 10.1.0.1-10.1.0.254; the network of the cluster may give the same address to another pod, unless it takes its addresses from hereabouts".to_owned())
         );
         assert_eq!(state.apply_node("n1", &both[1..]), look(&["blue", "green"]));
         assert_eq!(
-            (told(&state, "blue"), told(&state, "green").unwrap().0),
+            (summed(&state, "blue"), summed(&state, "green").unwrap().0),
             (None, "PodAddresses")
         );
         assert_eq!(state.retain_nodes(&HashSet::from(["n1"])), []);
         assert_eq!(state.retain_nodes(&HashSet::from(["n2"])), look(&["green"]));
-        assert_eq!(told(&state, "green"), None);
+        assert_eq!(summed(&state, "green"), None);
         assert_eq!(state.remove_node("n1"), []);
     }
 
@@ -232,7 +248,7 @@ mod tests {
             network_ranges::of(&json!({"type": "macvlan", "ipam": ipam}).to_string())
         };
         let told = |state: &State| {
-            let [blue, red] = ["blue", "red"].map(|name| told(state, name).unwrap().1);
+            let [blue, red] = ["blue", "red"].map(|name| summed(state, name).unwrap().1);
             [blue, red].map(|text| text.split(';').next().unwrap().to_owned())
         };
         let shared = "10.1.0.193-10.1.0.254";
@@ -274,13 +290,33 @@ mod tests {
         };
         state.apply_network(&name, of(""));
         let same = "also in network default/net1: 10.1.0.9-10.1.0.14; an address has one holder, because the scope is the same, and what the network holds counts in the numbers of the pool";
-        assert_eq!(told(&state, "blue").unwrap(), ("NetworkRange", same.to_owned()));
+        assert_eq!(summed(&state, "blue").unwrap(), ("NetworkRange", same.to_owned()));
         state.apply_network(&name, of("a\u{7}b"));
-        let (reason, message) = told(&state, "blue").unwrap();
+        let (reason, message) = summed(&state, "blue").unwrap();
         assert_eq!(reason, "OtherScope");
         let other =
             r#"also in network default/net1 (scope "a\u{7}b"): 10.1.0.9-10.1.0.14; on one wire, "#;
         assert!(message.starts_with(other), "{message}");
+    }
+
+    #[test]
+    fn the_condition_waits_until_nodes_and_networks_have_been_read() {
+        let mut state = state();
+        write(&mut state, "blue", "", "10.1.0.0/24");
+        let condition = |state: &State| told(state, &id("blue"), state.pool(&id("blue")).unwrap());
+        let look = [Work::Pool(Rc::new(id("blue")))];
+        assert_eq!(condition(&state), None);
+        assert_eq!(state.finish(Kind::Networks, &HashSet::new()), []);
+        assert_eq!(condition(&state), None);
+        assert_eq!(state.nodes_are_read(), look);
+        assert!(!condition(&state).unwrap().is_true);
+        assert_eq!(state.nodes_are_read(), []);
+        // A cluster without Multus has no networks.
+        let mut state = State::new(BTreeSet::new(), true);
+        write(&mut state, "blue", "", "10.1.0.0/24");
+        assert_eq!(state.nodes_are_read(), []);
+        assert_eq!(state.not_served(Kind::Networks), look);
+        assert!(condition(&state).is_some());
     }
 
     #[test]
@@ -292,7 +328,7 @@ mod tests {
             let name = format!("n{at:03}");
             state.apply_node(&name, &cidrs(&[&format!("10.{}.{}.0/24", at / 256, at % 256)]));
         }
-        let (reason, message) = told(&state, "blue").unwrap();
+        let (reason, message) = summed(&state, "blue").unwrap();
         assert_eq!(reason, "PodAddresses");
         let names = "also in podCIDRs of node n000: 10.0.0.1-10.0.0.255, podCIDRs of node n001: 10.0.1.0-10.0.1.255, podCIDRs of node n002: 10.0.2.0-10.0.2.255, IPPool wide (scope red): 10.0.0.1-10.255.255.254, 997 more; ";
         assert!(message.starts_with(names), "{message}");
@@ -313,7 +349,7 @@ mod tests {
         let near = |(_, pool): (&Rc<PoolId>, &PoolState)| state.pod_ranges(&pool.hull).count();
         assert_eq!(state.pools().map(near).sum::<usize>(), 1000);
         for at in 0..1000 {
-            let (_, message) = told(&state, &format!("p{at}")).unwrap();
+            let (_, message) = summed(&state, &format!("p{at}")).unwrap();
             assert!(message.starts_with(&format!("also in podCIDRs of node n{at}: ")), "{message}");
         }
     }

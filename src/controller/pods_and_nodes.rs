@@ -86,6 +86,7 @@ async fn watch<T: Fields>(controller: &Controller) {
             }
             Ok(Some(Event::InitDone)) => {
                 controller.apply(|state| T::forget_others(state, &seen));
+                controller.apply(T::are_read);
                 leaks.change(|cluster| T::retain(cluster, &std::mem::take(&mut seen)));
                 leaks.has_read(T::KIND);
                 said.clear();
@@ -99,6 +100,7 @@ async fn watch<T: Fields>(controller: &Controller) {
             }
             Ok(None) => return,
             Err(error) => {
+                controller.apply(T::are_read);
                 let text = text_of(&error);
                 // Once, and not at each attempt.
                 if said != text {

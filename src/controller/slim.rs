@@ -40,6 +40,10 @@ pub trait Fields: Clone + Debug + Send + for<'de> Deserialize<'de> + 'static {
     fn note(&self, _: &mut State) -> Vec<Work> {
         Vec::new()
     }
+    /// Notes that all objects have been read, or cannot be read. Returns what to look at.
+    fn are_read(_: &mut State) -> Vec<Work> {
+        Vec::new()
+    }
     /// Forgets what pools depend on. Returns what to look at.
     fn forget(_: &mut State, _name: &str) -> Vec<Work> {
         Vec::new()
@@ -92,6 +96,9 @@ impl Fields for NodeObject {
 
     fn note(&self, state: &mut State) -> Vec<Work> {
         state.apply_node(&self.metadata.name, self.pod_cidrs())
+    }
+    fn are_read(state: &mut State) -> Vec<Work> {
+        state.nodes_are_read()
     }
     fn forget(state: &mut State, name: &str) -> Vec<Work> {
         state.remove_node(name)

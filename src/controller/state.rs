@@ -258,8 +258,10 @@ impl State {
             }
         };
         let mut work: Vec<Work> = gone.iter().flat_map(|name| self.forget(kind, name)).collect();
-        if matches!(kind, Kind::Pools(_)) {
-            work.extend(self.own_pools());
+        match kind {
+            Kind::Pools(_) => work.extend(self.own_pools()),
+            Kind::Networks => work.extend(self.networks_are_read()),
+            _ => {}
         }
         work
     }
@@ -267,7 +269,7 @@ impl State {
     /// Notes that the API server does not know a kind, so that it has no such object.
     pub fn not_served(&mut self, kind: Kind) -> Vec<Work> {
         self.read.insert(kind);
-        Vec::new()
+        if kind == Kind::Networks { self.networks_are_read() } else { Vec::new() }
     }
 
     /// Forgets an object that is gone, unless another one of its name is known by now. Returns what

@@ -144,9 +144,9 @@ async fn one<K>(
                 if !(is_not_served && kind == Kind::Networks) {
                     say_that_it_failed(kind, &error);
                 }
-                if is_not_served {
-                    // Nothing of this kind can exist. What is known of it is kept: a server that
-                    // starts says the same for a moment.
+                if is_not_served || kind == Kind::Networks {
+                    // Nothing of this kind can exist, or nothing waits for it. What is known of it is
+                    // kept: a server that starts says the same for a moment.
                     controller.state.borrow_mut().not_served(kind)
                 } else {
                     Vec::new()

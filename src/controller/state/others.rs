@@ -16,6 +16,8 @@ use std::rc::Rc;
 pub(super) struct Others<T> {
     known: BTreeMap<Name, T>,
     hulls: Hulls<Name>,
+    /// Whether all have been read once, or cannot be read.
+    is_read: bool,
 }
 
 /// What has ranges.
@@ -120,6 +122,34 @@ impl State {
     #[must_use]
     pub fn all_pod_ranges(&self) -> Blocks {
         self.nodes.known.values().flat_map(Blocks::ranges).collect()
+    }
+
+    /// Returns whether nodes and networks have been read once, or cannot be read. Before that, an
+    /// overlap would seem to have ended with each start of the controller.
+    #[must_use]
+    pub const fn knows_others(&self) -> bool {
+        self.nodes.is_read && self.networks.is_read
+    }
+
+    /// Notes that all nodes have been read, or cannot be read. Returns what to look at.
+    pub fn nodes_are_read(&mut self) -> Vec<Work> {
+        let knew = self.knows_others();
+        self.nodes.is_read = true;
+        self.all_pools_unless(knew)
+    }
+
+    /// Notes that all networks have been read, or cannot be read. Returns what to look at.
+    pub(super) fn networks_are_read(&mut self) -> Vec<Work> {
+        let knew = self.knows_others();
+        self.networks.is_read = true;
+        self.all_pools_unless(knew)
+    }
+
+    fn all_pools_unless(&self, knew: bool) -> Vec<Work> {
+        match !knew && self.knows_others() && self.is_synced() {
+            true => self.pools.keys().cloned().map(Work::Pool).collect(),
+            false => Vec::new(),
+        }
     }
 
     /// Returns a look at each IPPool of hereabouts that has addresses of these ranges.
