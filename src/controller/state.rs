@@ -4,6 +4,7 @@
 //! It may be behind the API server. So nothing here decides who holds an address: a write does,
 //! which the API server refuses if the address has a holder or the object has changed.
 
+mod clusters;
 mod gone;
 mod held;
 mod numbers;
@@ -478,21 +479,6 @@ impl State {
         let open = names.filter(|name| self.claims.get(*name).is_some_and(Claim::is_open));
         work.extend(open.cloned().map(Work::Claim));
         work
-    }
-
-    /// Notes a cluster. Returns what to look at.
-    pub fn apply_cluster(&mut self, name: &Name, cluster: Cluster) -> Vec<Work> {
-        let before = self.clusters.insert(name.clone(), cluster);
-        if before.is_some_and(|before| before == cluster) {
-            return Vec::new();
-        }
-        self.work_of_cluster(name)
-    }
-
-    fn work_of_cluster(&self, cluster: &Name) -> Vec<Work> {
-        let of = |claim: &Claim| claim.cluster.as_ref() == Some(cluster) && claim.is_open();
-        let names = self.claims.iter().filter(|(_, claim)| of(claim)).map(|(name, _)| name);
-        names.cloned().map(Work::Claim).collect()
     }
 
     /// Notes that an address is held. Returns what to look at.
