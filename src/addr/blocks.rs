@@ -54,6 +54,12 @@ impl Hull {
     pub const fn touches(&self, other: &Self) -> bool {
         meet(self.v4, other.v4) || meet(self.v6, other.v6)
     }
+
+    /// Returns the range from the lowest to the highest address of each family, IPv4 first.
+    pub fn ranges(&self) -> impl Iterator<Item = Range> {
+        let of = |family| move |(first, last)| Range::spanning(family, first, last);
+        self.v4.map(of(Family::V4)).into_iter().chain(self.v6.map(of(Family::V6)))
+    }
 }
 
 const fn meet(one: Option<(u128, u128)>, other: Option<(u128, u128)>) -> bool {
@@ -107,6 +113,12 @@ impl Blocks {
         }
     }
 
+    /// Returns whether there are no ranges.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
+    }
+
     /// Returns whether one of the ranges contains the address.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
@@ -117,6 +129,13 @@ impl Blocks {
     #[must_use]
     pub fn touches(&self, range: &Range) -> bool {
         !self.within(range).is_empty()
+    }
+
+    /// Returns the first of the addresses that the ranges have in common with `range`.
+    #[must_use]
+    pub fn first_shared(&self, range: &Range) -> Option<Range> {
+        let &(first, last) = self.within(range).first()?;
+        Range::spanning(range.family(), first, last).intersection(range)
     }
 
     /// Returns the merged ranges in order, IPv4 first.
@@ -225,6 +244,7 @@ mod tests {
             ),
             (&["10.0.0.1", "fd00::1-fd00::9"], &["fd00::5-fd00::20"], Some("fd00::5-fd00::9")),
             (&["fd00::1"], &["10.0.0.1", "fd00::1"], Some("fd00::1-fd00::1")),
+            (&["10.0.0.1", "10.0.0.3"], &["10.0.0.0-10.0.0.9"], Some("10.0.0.1-10.0.0.1")),
             (&["10.0.0.1"], &["fd00::1"], None),
             (&[], &["fd00::1"], None),
         ] {
@@ -232,6 +252,10 @@ mod tests {
             assert!(expected.is_none() || hulls[0].touches(&hulls[1]), "{one:?} {other:?}");
             let found = first_shared(ranges(one), ranges(other)).map(|range| range.to_string());
             assert_eq!(found.as_deref(), expected, "{one:?} {other:?}");
+            // A look at each range of the other list finds the same.
+            let blocks: Blocks = ranges(one).collect();
+            let found = ranges(other).find_map(|range| blocks.first_shared(&range));
+            assert_eq!(found.map(|range| range.to_string()).as_deref(), expected);
         }
     }
 }

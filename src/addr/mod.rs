@@ -6,6 +6,7 @@
 
 mod blocks;
 mod grid;
+mod hulls;
 mod range;
 mod set;
 mod subnet;
@@ -13,6 +14,7 @@ mod sweep;
 
 pub use blocks::{Blocks, Hull, first_shared};
 pub use grid::Grid;
+pub use hulls::Hulls;
 pub use range::Range;
 pub use set::{AddrSet, Mask, Shard, add_bit, bits_from, lowest_free, remove_bit};
 pub use subnet::Subnet;

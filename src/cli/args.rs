@@ -247,7 +247,8 @@ pub(super) enum ConfigCommand {
     /// multus.conf, plugin lists (conflist), plugin configurations, ipam objects and
     /// flat files, in YAML or JSON. Of a directory it reads the files *.yaml, *.yml,
     /// *.json, *.conf and *.conflist. With --kubeconfig it reads all IPPools and
-    /// NetworkAttachmentDefinitions of a cluster, and counts the pods that use them.
+    /// NetworkAttachmentDefinitions of a cluster, counts the pods that use them, and
+    /// compares the pools with the podCIDRs of nodes.
     ///
     /// A network that names a pool is checked as the pool serves it. The pool is taken
     /// from the files of the check, otherwise from the cluster, or from where the

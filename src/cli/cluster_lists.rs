@@ -40,6 +40,17 @@ pub(super) const POOLS: List = List {
     accept: "application/json",
 };
 
+/// All nodes.
+pub(super) const NODES: List = List {
+    what: "nodes",
+    right: "nodes",
+    absent: "check that the kubeconfig names a Kubernetes API server",
+    path: "/api/v1/nodes",
+    // With 100 KB per object, which is much, a page still fits into an answer.
+    query: "?limit=100",
+    accept: "application/json",
+};
+
 /// A list of objects of one kind.
 pub(super) struct List {
     /// The resource, with its group.

@@ -1,7 +1,7 @@
 //! `config check`: prints what networks would allocate from, every mistake with its JSON path, and
 //! what is valid but suspicious.
 //!
-//! - `cluster`: the pods of a cluster that use each network
+//! - `cluster`: the pods of a cluster that use each network, and the podCIDRs of its nodes
 //! - `network`: checks one network
 //! - `pool`: checks one pool
 //! - `known_pools`: finds the pools that networks name
@@ -12,7 +12,7 @@
 //! - `together`: what concerns several networks and pools
 //! - `party`: the networks and pools that a note is about
 //! - `reserved`: reservations that another network or pool does not know
-//! - `overlaps`: addresses that a pool and another pool or network have
+//! - `overlaps`: addresses that a pool has, and another pool, a network or nodes, too
 //! - `outline`: what a network allocates from, as text and as JSON
 //! - `report`: what was found about one network or pool, as text and as JSON
 
@@ -150,7 +150,15 @@ impl Checker<'_> {
         cluster.list(&DEFINITIONS, &mut |item| {
             self.object(&cluster.server, item, &of_network);
             Ok(())
-        })
+        })?;
+        if self.together.has_pools() {
+            match cluster::pod_ranges(cluster) {
+                Ok(nodes) => self.together.add_nodes(nodes),
+                // Everything else is checked without the right to list nodes.
+                Err(error) => output::say(&format!("podCIDRs were not compared: {error}")),
+            }
+        }
+        Ok(())
     }
 
     /// Checks an object of a cluster.

@@ -2,7 +2,7 @@
 //! one file), the configuration of Multus, plugin lists, plugin configurations, `ipam` objects and
 //! flat files.
 //!
-//! Only the command line uses it.
+//! The command line uses it, and the controller, which reads the networks of a cluster.
 //!
 //! - `objects`: Kubernetes objects, told apart by `kind` and the group of `apiVersion`
 //! - `lists`: CNI's own documents: plugin lists, plugin configurations, `delegates`

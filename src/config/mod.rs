@@ -28,7 +28,7 @@
 //! - `reservations`: addresses for certain pods, or only on request
 //! - `routes`: the routes of the result
 //! - `validate`: the whole configuration, for ADD, CHECK and STATUS
-//! - `documents`: the networks in what operators write, for the command line
+//! - `documents`: the networks in what operators write
 
 mod address_list;
 mod args;

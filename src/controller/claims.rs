@@ -409,6 +409,9 @@ impl Controller {
     /// Applies a change to the state, and adds the work that follows from it.
     pub(super) fn apply(&self, change: impl FnOnce(&mut super::state::State) -> Vec<Work>) {
         let work = change(&mut self.state.borrow_mut());
-        self.add(work);
+        // Most messages about nodes change nothing.
+        if !work.is_empty() {
+            self.add(work);
+        }
     }
 }

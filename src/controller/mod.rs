@@ -26,6 +26,7 @@ pub mod ipam_claims;
 pub mod leaks;
 pub mod lease;
 pub mod metrics;
+pub mod network_ranges;
 pub mod numbers;
 mod options;
 pub mod overlaps;

@@ -146,9 +146,8 @@ impl Controller {
         let mut told = vec![own_status::ready(&readiness)];
         if pool.supply.is_ok() {
             let names = self.holders(pool, &census.outside);
-            let overlaps = overlaps::overlaps(&self.state.borrow(), id, pool);
             told.push(own_status::full(census));
-            told.push(own_status::overlapping(overlaps::summary(&overlaps)));
+            told.extend(overlaps::told(&self.state.borrow(), id, pool));
             told.push(own_status::draining(&census.outside, &names));
         }
         told

@@ -2,7 +2,6 @@
 
 use super::census::{Census, FamilyCensus, Group};
 use super::conditions::{READY, Told, merged};
-use super::overlaps::Summary;
 use crate::store::kube::objects::ip_pool_status::Status;
 use std::time::SystemTime;
 
@@ -27,7 +26,7 @@ impl Told {
         match self.kind {
             READY => self.reason == "Invalid",
             "Draining" => false,
-            _ => self.is_true && self.reason != "SameScope",
+            _ => self.is_true && !["SameScope", "NetworkRange"].contains(&self.reason),
         }
     }
 
@@ -88,15 +87,6 @@ fn fill(found: &FamilyCensus) -> Fill {
     } else {
         Fill::Room
     }
-}
-
-/// Returns the condition `Overlapping`.
-#[must_use]
-pub fn overlapping(summary: Option<Summary>) -> Told {
-    let none = || (false, "None", "no other pool has addresses of it".to_owned());
-    let found = |found: Summary| (true, found.risk.reason(), found.message);
-    let (is_true, reason, message) = summary.map_or_else(none, found);
-    Told { kind: "Overlapping", is_true, reason, message }
 }
 
 /// Returns the condition `Draining`. `names` are the first of the holders.

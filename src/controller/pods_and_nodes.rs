@@ -1,6 +1,7 @@
 //! Watches pods and nodes, and looks for leak candidates among what is held.
 //!
-//! Claims do not depend on pods and nodes. If these cannot be read, only leak candidates are unknown.
+//! Claims do not depend on pods and nodes. If these cannot be read, leak candidates are unknown, and
+//! pools with addresses of `podCIDRs`.
 
 use super::events::Regarding;
 use super::leaks::{LOOK, Leak};
@@ -73,23 +74,33 @@ async fn watch<T: Fields>(controller: &Controller) {
             }
         };
         let leaks = &controller.leaks;
+        let note = |slim: &Slim<T>| {
+            leaks.change(|cluster| slim.object.put(cluster));
+            controller.apply(|state| slim.object.note(state));
+        };
         match event {
             Ok(Some(Event::Init)) => seen.clear(),
             Ok(Some(Event::InitApply(slim))) => {
                 seen.insert((slim.namespace().unwrap_or_default(), slim.name_any()));
-                leaks.change(|cluster| slim.object.put(cluster));
+                note(&slim);
             }
             Ok(Some(Event::InitDone)) => {
+                controller.apply(|state| T::forget_others(state, &seen));
+                controller.apply(T::are_read);
                 leaks.change(|cluster| T::retain(cluster, &std::mem::take(&mut seen)));
                 leaks.has_read(T::KIND);
                 said.clear();
             }
-            Ok(Some(Event::Apply(slim))) => leaks.change(|cluster| slim.object.put(cluster)),
-            Ok(Some(Event::Delete(slim))) => leaks.change(|cluster| {
-                T::remove(cluster, &slim.namespace().unwrap_or_default(), &slim.name_any());
-            }),
+            Ok(Some(Event::Apply(slim))) => note(&slim),
+            Ok(Some(Event::Delete(slim))) => {
+                controller.apply(|state| T::forget(state, &slim.name_any()));
+                leaks.change(|cluster| {
+                    T::remove(cluster, &slim.namespace().unwrap_or_default(), &slim.name_any());
+                });
+            }
             Ok(None) => return,
             Err(error) => {
+                controller.apply(T::are_read);
                 let text = text_of(&error);
                 // Once, and not at each attempt.
                 if said != text {

@@ -32,13 +32,15 @@ impl Controller {
         }
         let told =
             self.state.borrow().pool(id).and_then(|pool| told(&self.state.borrow(), id, pool));
-        let Some([full, overlapping]) = told else { return };
+        let Some((full, overlapping)) = told else { return };
         if let Some(pool) = self.state.borrow_mut().pool_mut(id) {
             let at = Some(Instant::now());
-            pool.said = Said { full: Some(full.reason), overlapping: Some(overlapping.reason), at };
+            let overlapping = overlapping.as_ref().map(|told| told.reason).or(said.overlapping);
+            pool.said = Said { full: Some(full.reason), overlapping, at };
         }
         let regarding = Regarding::pool(id, &uid);
-        for (told, before) in [(&full, said.full), (&overlapping, said.overlapping)] {
+        let overlapping = overlapping.iter().map(|told| (told, said.overlapping));
+        for (told, before) in std::iter::once((&full, said.full)).chain(overlapping) {
             // What is usual is nothing new when it is first seen.
             if before.map_or(!told.is_usual(), |before| before != told.reason) {
                 self.tell(&regarding, told).await;
@@ -47,13 +49,13 @@ impl Controller {
     }
 }
 
-/// Returns what is true of a pool. `None` if it has a mistake.
-fn told(state: &State, id: &Rc<PoolId>, pool: &PoolState) -> Option<[Told; 2]> {
+/// Returns what is true of a pool: how full it is, and whether it overlaps, if that is known. `None`
+/// if it has a mistake.
+fn told(state: &State, id: &Rc<PoolId>, pool: &PoolState) -> Option<(Told, Option<Told>)> {
     let family = pool.given().next().map(|range| range.family());
     let numbers = state.numbers(id, pool);
     let totals = Totals { total: numbers.total, dynamic: numbers.total, reserved: 0 };
     let count = |family| FamilyCensus { family, totals, dynamic: numbers.held, reserved: 0 };
     let census = Census { families: vec![count(family?)], ..Census::default() };
-    let overlaps = overlaps::overlaps(state, id, pool);
-    Some([own_status::full(&census), own_status::overlapping(overlaps::summary(&overlaps))])
+    Some((own_status::full(&census), overlaps::told(state, id, pool)))
 }

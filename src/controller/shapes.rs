@@ -3,6 +3,7 @@
 //!
 //! Every field may be absent: an object that lacks one must not stop the reading of all others.
 
+use super::network_ranges;
 use crate::store::kube::objects::evidence::HolderFields;
 use crate::store::kube::objects::ip_pool_status::Condition;
 use k8s::api::{ApiResource, DynamicObject, GroupVersionKind, Object};
@@ -51,6 +52,8 @@ pub type OwnPoolObject = DynamicObject;
 pub type IpamClaimObject = DynamicObject;
 /// A ServiceCIDR.
 pub type ServiceRangesObject = Object<ServiceRanges, NotUsed>;
+/// A NetworkAttachmentDefinition. `network_ranges` reads it.
+pub type NetworkObject = DynamicObject;
 /// An IPAllocation: the fields of it that say who holds the address.
 pub type AllocationObject = Object<AllocationSpec, NotUsed>;
 
@@ -226,11 +229,12 @@ pub struct ServiceRanges {
     pub cidrs: Vec<String>,
 }
 
-/// Returns the resource of a kind, with the plural that all of these kinds have.
+/// Returns the resource of a kind, with the plural that it has.
 #[must_use]
 pub fn resource(group: &str, version: &str, kind: &str) -> ApiResource {
     let plural = match kind {
         ADDRESS => "ipaddresses".to_owned(),
+        network_ranges::KIND => "network-attachment-definitions".to_owned(),
         _ => format!("{}s", kind.to_ascii_lowercase()),
     };
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), &plural)

@@ -1,6 +1,7 @@
 //! Objects of which only the needed fields are ever in memory. The list of managed fields of a pod
 //! alone is larger than everything that is kept of it.
 
+use super::state::{State, Work};
 use crate::ipam::leak::Cluster;
 use crate::store::kube::objects::evidence::{NodeObject, PodObject};
 use k8s::Resource;
@@ -34,6 +35,24 @@ pub trait Fields: Clone + Debug + Send + for<'de> Deserialize<'de> + 'static {
     fn remove(cluster: &mut Cluster, namespace: &str, name: &str);
     /// Forgets the objects whose namespace and name are not among these.
     fn retain(cluster: &mut Cluster, seen: &HashSet<(String, String)>);
+
+    /// Notes what pools depend on. Returns what to look at.
+    fn note(&self, _: &mut State) -> Vec<Work> {
+        Vec::new()
+    }
+    /// Notes that all objects have been read, or cannot be read. Returns what to look at.
+    fn are_read(_: &mut State) -> Vec<Work> {
+        Vec::new()
+    }
+    /// Forgets what pools depend on. Returns what to look at.
+    fn forget(_: &mut State, _name: &str) -> Vec<Work> {
+        Vec::new()
+    }
+    /// Forgets what pools depend on of all objects that are not among these. Returns what to look
+    /// at.
+    fn forget_others(_: &mut State, _seen: &HashSet<(String, String)>) -> Vec<Work> {
+        Vec::new()
+    }
 }
 
 impl Fields for PodObject {
@@ -73,6 +92,19 @@ impl Fields for NodeObject {
     }
     fn retain(cluster: &mut Cluster, seen: &HashSet<(String, String)>) {
         cluster.retain_nodes(&|name| seen.contains(&(String::new(), name.to_owned())));
+    }
+
+    fn note(&self, state: &mut State) -> Vec<Work> {
+        state.apply_node(&self.metadata.name, self.pod_cidrs())
+    }
+    fn are_read(state: &mut State) -> Vec<Work> {
+        state.nodes_are_read()
+    }
+    fn forget(state: &mut State, name: &str) -> Vec<Work> {
+        state.remove_node(name)
+    }
+    fn forget_others(state: &mut State, seen: &HashSet<(String, String)>) -> Vec<Work> {
+        state.retain_nodes(&seen.iter().map(|(_, name)| name.as_str()).collect())
     }
 }
 

@@ -4,11 +4,13 @@
 //! It may be behind the API server. So nothing here decides who holds an address: a write does,
 //! which the API server refuses if the address has a holder or the object has changed.
 
+mod clusters;
 mod gone;
 mod held;
 mod ipam_claims;
 mod numbers;
 mod objects;
+mod others;
 mod services;
 
 use gone::Gone;
@@ -16,8 +18,9 @@ pub use held::{ClaimHolder, Held, Holder, Holding};
 pub use ipam_claims::IpamClaim;
 pub use objects::{Answer, Claim, Cluster, Name, OwnPool, PoolState, Provider, Said, Version};
 
+use super::network_ranges::NetworkRanges;
 use super::pool::{PoolId, PoolKind};
-use crate::addr::parse_address;
+use crate::addr::{Blocks, parse_address};
 use crate::ipam::Texts;
 use crate::store::kube::objects::names;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -57,6 +60,8 @@ pub enum Kind {
     Services,
     /// IPAMClaims.
     IpamClaims,
+    /// NetworkAttachmentDefinitions.
+    Networks,
 }
 
 /// Everything that is known.
@@ -68,6 +73,10 @@ pub struct State {
     clusters: HashMap<Name, Cluster>,
     services: services::Services,
     ipam_claims: ipam_claims::IpamClaims,
+    /// The podCIDRs of nodes.
+    nodes: others::Others<Blocks>,
+    /// The ranges of networks.
+    networks: others::Others<Vec<NetworkRanges>>,
     /// What is held, by scope and address.
     pub held: Held,
     /// The texts that many attachments have in common.
@@ -250,6 +259,7 @@ impl State {
             Kind::Clusters => missing(&self.clusters, seen),
             Kind::Services => self.services.names().filter(|name| !seen.contains(name)).collect(),
             Kind::IpamClaims => self.ipam_claims.missing(seen),
+            Kind::Networks => self.networks.names().filter(|name| !seen.contains(name)).collect(),
             Kind::Allocations => self.held.names().filter(|name| !seen.contains(name)).collect(),
             Kind::Pools(of) => {
                 let known =
@@ -258,8 +268,10 @@ impl State {
             }
         };
         let mut work: Vec<Work> = gone.iter().flat_map(|name| self.forget(kind, name)).collect();
-        if matches!(kind, Kind::Pools(_)) {
-            work.extend(self.own_pools());
+        match kind {
+            Kind::Pools(_) => work.extend(self.own_pools()),
+            Kind::Networks => work.extend(self.networks_are_read()),
+            _ => {}
         }
         work
     }
@@ -267,7 +279,7 @@ impl State {
     /// Notes that the API server does not know a kind, so that it has no such object.
     pub fn not_served(&mut self, kind: Kind) -> Vec<Work> {
         self.read.insert(kind);
-        Vec::new()
+        if kind == Kind::Networks { self.networks_are_read() } else { Vec::new() }
     }
 
     /// Forgets an object that is gone, unless another one of its name is known by now. Returns what
@@ -280,7 +292,7 @@ impl State {
             Kind::Allocations => self.held.named(&name.name).map(|known| &known.version),
             Kind::IpamClaims => self.ipam_claims.version(name),
             // These are known by their name alone.
-            Kind::Clusters | Kind::Services => return self.forget(kind, name),
+            Kind::Clusters | Kind::Services | Kind::Networks => return self.forget(kind, name),
         };
         match known {
             Some(known) if *known.uid == *uid => self.forget(kind, name),
@@ -312,6 +324,7 @@ impl State {
                 self.own_pools()
             }
             Kind::IpamClaims => self.remove_ipam_claim(name),
+            Kind::Networks => self.apply_network(name, Vec::new()),
             Kind::Clusters => {
                 self.clusters.remove(name);
                 self.work_of_cluster(name)
@@ -478,21 +491,6 @@ impl State {
         let open = names.filter(|name| self.claims.get(*name).is_some_and(Claim::is_open));
         work.extend(open.cloned().map(Work::Claim));
         work
-    }
-
-    /// Notes a cluster. Returns what to look at.
-    pub fn apply_cluster(&mut self, name: &Name, cluster: Cluster) -> Vec<Work> {
-        let before = self.clusters.insert(name.clone(), cluster);
-        if before.is_some_and(|before| before == cluster) {
-            return Vec::new();
-        }
-        self.work_of_cluster(name)
-    }
-
-    fn work_of_cluster(&self, cluster: &Name) -> Vec<Work> {
-        let of = |claim: &Claim| claim.cluster.as_ref() == Some(cluster) && claim.is_open();
-        let names = self.claims.iter().filter(|(_, claim)| of(claim)).map(|(name, _)| name);
-        names.cloned().map(Work::Claim).collect()
     }
 
     /// Notes that an address is held. Returns what to look at.

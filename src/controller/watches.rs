@@ -1,10 +1,12 @@
 //! Reads what the API server has into the state: a list, and then every change.
 
 use super::extent::Extent;
+use super::network_ranges;
 use super::pool::{PoolId, PoolKind, Supply};
 use super::shapes::{
     AddressObject, AllocationObject, CORE, ClaimObject, ClusterObject, IpamClaimObject,
-    OwnPoolObject, PAUSED, PoolObject, SCOPE, SCOPE_IN_USE, ServiceRangesObject, resource,
+    NetworkObject, OwnPoolObject, PAUSED, PoolObject, SCOPE, SCOPE_IN_USE, ServiceRangesObject,
+    resource,
 };
 use super::state::{
     Answer, Claim, ClaimHolder, Cluster, Holder, Holding, Kind, Name, OwnPool, PoolState, Said,
@@ -34,6 +36,9 @@ const LOOK_BACK: Duration = Duration::from_secs(10);
 const READ_AGAIN: Duration = Duration::from_secs(1800);
 /// How many objects one answer to a list has at most.
 const PAGE: u32 = 500;
+/// The same for networks. One may have 1.5 MB, and everybody with rights in a namespace may write
+/// them.
+const PAGE_OF_NETWORKS: u32 = 10;
 
 /// The group of ServiceCIDRs.
 pub const SERVICES: &str = "networking.k8s.io";
@@ -54,6 +59,7 @@ pub async fn run(controller: Rc<Controller>, clusters: String, has_services: boo
     let clusters = resource(CORE, &clusters, "Cluster");
     let services = resource(SERVICES, "v1", "ServiceCIDR");
     let ipam_claims = resource(IPAM_CLAIM_GROUP, ipam_claim::VERSION, IPAM_CLAIM);
+    let networks = resource(network_ranges::GROUP, network_ranges::VERSION, network_ranges::KIND);
     let of = |kind: PoolKind| resource(kind.group(), kind.version(), kind.name());
     futures::join!(
         read_again(&controller),
@@ -84,6 +90,7 @@ pub async fn run(controller: Rc<Controller>, clusters: String, has_services: boo
             requests.all::<IpamClaimObject>(&ipam_claims),
             State::apply_ipam_claim
         ),
+        one(&controller, Kind::Networks, requests.all::<NetworkObject>(&networks), network),
         one(&controller, Kind::Answers, requests.all_answers(), answer),
         one(&controller, Kind::Claims, requests.all_claims(), claim),
     );
@@ -103,7 +110,8 @@ async fn one<K>(
         + Send
         + 'static,
 {
-    let config = watcher::Config::default().page_size(PAGE);
+    let page = if kind == Kind::Networks { PAGE_OF_NETWORKS } else { PAGE };
+    let config = watcher::Config::default().page_size(page);
     let start = || watcher(api.clone(), config.clone()).default_backoff().boxed();
     let mut events = start();
     let mut seen = HashSet::new();
@@ -140,10 +148,14 @@ async fn one<K>(
             }
             Ok(None) => return,
             Err(error) => {
-                say_that_it_failed(kind, &error);
-                if is_not_served(&error) {
-                    // Nothing of this kind can exist. What is known of it is kept: a server that
-                    // starts says the same for a moment.
+                let is_not_served = is_not_served(&error);
+                // A cluster without Multus has no networks, and may get them at any time.
+                if !(is_not_served && kind == Kind::Networks) {
+                    say_that_it_failed(kind, &error);
+                }
+                if is_not_served || kind == Kind::Networks {
+                    // Nothing of this kind can exist, or nothing waits for it. What is known of it is
+                    // kept: a server that starts says the same for a moment.
                     controller.state.borrow_mut().not_served(kind)
                 } else {
                     Vec::new()
@@ -216,6 +228,12 @@ pub fn answer(state: &mut State, object: &AddressObject) -> Vec<Work> {
 
 fn cluster(state: &mut State, object: &ClusterObject) -> Vec<Work> {
     state.apply_cluster(&Name::of(&object.metadata), Cluster::of(object))
+}
+
+fn network(state: &mut State, object: &NetworkObject) -> Vec<Work> {
+    let configuration = object.data.get("spec").and_then(|spec| spec.get("config")?.as_str());
+    let ranges = network_ranges::of(configuration.unwrap_or_default());
+    state.apply_network(&Name::of(&object.metadata), ranges)
 }
 
 /// Notes an IPAllocation as the API server has it.

@@ -24,6 +24,8 @@ mod later;
 mod many;
 /// Objects that move to another API server.
 mod moved;
+/// Networks with ranges that pools share.
+mod networks;
 /// Claims and pods that draw from one pool.
 mod pods;
 /// What is said about pools: status, events, and their end.

@@ -1,7 +1,10 @@
-//! The number of pods of a cluster that use each network. Needs the right to list pods.
+//! The number of pods of a cluster that use each network, which needs the right to list pods, and the
+//! podCIDRs of nodes, which needs the right to list nodes.
 
-use crate::cli::cluster_lists::{Cluster, List};
+use crate::addr::{Blocks, Subnet};
+use crate::cli::cluster_lists::{Cluster, List, NODES};
 use crate::json::Json;
+use crate::store::kube::objects::evidence::NodeObject;
 use serde::Deserialize;
 use std::collections::HashMap;
 
@@ -36,6 +39,19 @@ struct Pod {
 struct PodMetadata {
     namespace: String,
     annotations: Option<HashMap<String, String>>,
+}
+
+/// Returns the podCIDRs of the nodes of a cluster, by the name of the node.
+pub(super) fn pod_ranges(cluster: &Cluster) -> anyhow::Result<Vec<(String, Blocks)>> {
+    let mut nodes = Vec::new();
+    cluster.list(&NODES, &mut |item| {
+        let node: NodeObject = NODES.parse(item)?;
+        let subnets = node.pod_cidrs().iter().filter_map(|text| Subnet::parse(text).ok());
+        let ranges = subnets.map(|subnet| subnet.whole()).collect();
+        nodes.push((node.metadata.name, ranges));
+        Ok(())
+    })?;
+    Ok(nodes)
 }
 
 impl Users {

@@ -1,5 +1,5 @@
-//! Addresses that a pool has, and another pool or the ranges of a network, too. In one scope this is
-//! safe. In two scopes, two pods may get the same address.
+//! Addresses that a pool has, and another pool, the ranges of a network or nodes, too. In one scope
+//! this is safe. In two scopes, two pods may get the same address.
 
 use super::outline::Outline;
 use super::party::{Names, Note, Party};
@@ -13,6 +13,8 @@ const MOST: usize = 50;
 #[derive(Default)]
 pub(super) struct Overlaps {
     all: Vec<Holder>,
+    /// The podCIDRs of nodes, by the name of the node.
+    pub(super) nodes: Vec<(String, Blocks)>,
 }
 
 struct Holder {
@@ -37,37 +39,69 @@ impl Overlaps {
         self.all.push(Holder { party, scope: outline.scope.clone(), addresses });
     }
 
-    /// Returns a note for each pool that has addresses of another pool or network.
+    /// Returns whether there are pools among them.
+    #[cfg(feature = "kube")]
+    pub(super) fn has_pools(&self) -> bool {
+        self.pools().next().is_some()
+    }
+
+    fn pools(&self) -> impl Iterator<Item = &Holder> {
+        self.all.iter().filter(|holder| matches!(holder.party, Party::Pool(_)))
+    }
+
+    /// Returns a note for each pool that has addresses of another pool or network, or of nodes.
     pub(super) fn notes(&self) -> Vec<Note> {
         let mut notes: Vec<Note> = Vec::new();
         let mut more = 0_usize;
-        for (at, one) in self.all.iter().enumerate() {
-            for other in self.all.iter().skip(at + 1) {
-                let has_pool =
-                    [one, other].iter().any(|holder| matches!(holder.party, Party::Pool(_)));
-                let Some(common) =
-                    has_pool.then(|| common(&one.addresses, &other.addresses)).flatten()
-                else {
-                    continue;
-                };
-                let words = words(one, other, &common);
-                if notes.iter().any(|note| note.words == words) {
-                    continue;
-                }
-                match notes.len() < MOST {
-                    true => {
-                        let about = vec![one.party.clone(), other.party.clone()];
-                        notes.push(Note { about, words });
-                    }
-                    false => more += 1,
-                }
+        for (about, words) in self.pairs().chain(self.with_nodes()) {
+            if notes.iter().any(|note| note.words == words) {
+                continue;
+            }
+            match notes.len() < MOST {
+                true => notes.push(Note { about, words }),
+                false => more += 1,
             }
         }
         if 0 < more {
-            let words = format!("{more} more pairs of pools and networks have the same addresses");
+            let words = format!("{more} more pairs of pools and others have the same addresses");
             notes.push(Note { about: Vec::new(), words });
         }
         notes
+    }
+
+    /// Returns what a note says about each pair with a pool.
+    fn pairs(&self) -> impl Iterator<Item = (Vec<Party>, String)> {
+        let pairs = self
+            .all
+            .iter()
+            .enumerate()
+            .flat_map(|(at, one)| self.all.iter().skip(at + 1).map(move |other| (one, other)));
+        let is_pool = |holder: &Holder| matches!(holder.party, Party::Pool(_));
+        pairs.filter(move |(one, other)| is_pool(one) || is_pool(other)).filter_map(
+            |(one, other)| {
+                let common = common(&one.addresses, &other.addresses)?;
+                let about = vec![one.party.clone(), other.party.clone()];
+                Some((about, words(one, other, &common)))
+            },
+        )
+    }
+
+    /// Returns what a note says about each pool that has addresses of podCIDRs.
+    fn with_nodes(&self) -> impl Iterator<Item = (Vec<Party>, String)> {
+        let all: Blocks = self.nodes.iter().flat_map(|(_, ranges)| ranges.ranges()).collect();
+        self.pools().filter_map(move |pool| {
+            let common = common(&pool.addresses, &all)?;
+            let mut names = Names::default();
+            let of_pool = |ranges: &Blocks| ranges.ranges().any(|one| pool.addresses.touches(&one));
+            let nodes = self.nodes.iter().filter(|(_, ranges)| of_pool(ranges));
+            nodes.for_each(|(name, _)| names.add(name.clone()));
+            let words = format!(
+                "{} and podCIDRs of nodes both have {common}: the network of the cluster may give the same address to another pod, unless it takes its addresses from hereabouts; the nodes are {}",
+                pool.party,
+                names.list()
+            );
+            Some((vec![pool.party.clone()], words))
+        })
     }
 }
 

@@ -5,6 +5,8 @@ use super::overlaps::Overlaps;
 use super::party::{Names, Note, Party};
 use super::report::Report;
 use super::reserved::Reserved;
+#[cfg(feature = "kube")]
+use crate::addr::Blocks;
 use crate::cli::output;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,6 +53,18 @@ impl Together {
                 held.add(object);
             }
         }
+    }
+
+    /// Returns whether there are pools to compare with others.
+    #[cfg(feature = "kube")]
+    pub(super) fn has_pools(&self) -> bool {
+        self.overlaps.has_pools()
+    }
+
+    /// Adds the podCIDRs of nodes, by the name of the node.
+    #[cfg(feature = "kube")]
+    pub(super) fn add_nodes(&mut self, nodes: Vec<(String, Blocks)>) {
+        self.overlaps.nodes = nodes;
     }
 
     /// Returns the notes for people.

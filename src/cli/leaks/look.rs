@@ -1,6 +1,6 @@
 //! One look at a cluster: reads allocations, pods and nodes, and decides about each allocation.
 
-use crate::cli::cluster_lists::{Cluster, List};
+use crate::cli::cluster_lists::{Cluster, List, NODES};
 use crate::ipam::Texts;
 use crate::ipam::leak::{self, Evidence, Holder};
 use crate::store::kube::objects::evidence::{HolderFields, Identity, NodeObject, PodObject};
@@ -22,15 +22,6 @@ const PODS: List = List {
     absent: "check that the kubeconfig names a Kubernetes API server",
     path: "/api/v1/pods",
     // With 100 KB per object, which is much, a page still fits into an answer.
-    query: "?limit=100",
-    accept: "application/json",
-};
-
-const NODES: List = List {
-    what: "nodes",
-    right: "nodes",
-    absent: "check that the kubeconfig names a Kubernetes API server",
-    path: "/api/v1/nodes",
     query: "?limit=100",
     accept: "application/json",
 };

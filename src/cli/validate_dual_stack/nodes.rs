@@ -2,19 +2,9 @@
 
 use super::printer::Printer;
 use super::row::{ByFamily, Row, Verdict};
-use crate::cli::cluster_lists::{Cluster, List};
+use crate::cli::cluster_lists::{Cluster, NODES};
 use serde::Deserialize;
 use std::collections::HashMap;
-
-const NODES: List = List {
-    what: "nodes",
-    right: "nodes",
-    absent: "check that the kubeconfig names a Kubernetes API server",
-    path: "/api/v1/nodes",
-    // With 100 KB per object, which is much, a page still fits into an answer.
-    query: "?limit=100",
-    accept: "application/json",
-};
 
 /// For each node, whether it has internal addresses of both families.
 pub(super) type Nodes = HashMap<String, bool>;

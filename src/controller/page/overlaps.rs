@@ -1,7 +1,7 @@
-//! Pools that share addresses.
+//! Pools that share addresses with each other, with networks, or with the podCIDRs of nodes.
 //!
-//! The ranges of all pools are sorted and read once from the lowest address to the highest. So the
-//! cost grows with the number of ranges, and not with the number of pairs of pools.
+//! All ranges are sorted and read once from the lowest address to the highest. So the
+//! cost grows with the number of ranges, and not with the number of pairs.
 
 use super::Content;
 use super::html::{Html, counted, grouped};
@@ -10,7 +10,8 @@ use super::query::path_of_pool;
 use super::walk::each_pool;
 use crate::addr::{Edge, Range, sweep};
 use crate::controller::pool::PoolId;
-use crate::controller::state::State;
+use crate::controller::state::{Name, State};
+use crate::store::kube::objects::names;
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
@@ -18,84 +19,131 @@ use std::rc::Rc;
 
 /// How many ranges are compared.
 const RANGES: usize = 30_000;
-/// How many groups of pools are shown, and how many pools of each.
+/// How many groups are shown, and how many members of each.
 const GROUPS: usize = 200;
-const POOLS: usize = 6;
+const MEMBERS: usize = 6;
 
-/// Pools that share the same addresses.
+/// What has ranges.
+enum Member {
+    /// A pool, and its scope.
+    Pool(Rc<PoolId>, Rc<str>),
+    /// A network, and its scope.
+    Network(Name, Rc<str>),
+    /// The podCIDRs of all nodes.
+    Nodes,
+}
+
+/// Ranges, each with the number of the member that has it.
+#[derive(Default)]
+struct Ranges {
+    members: Vec<Member>,
+    all: Vec<(Range, usize)>,
+    /// The number of ranges beyond [`RANGES`].
+    left: usize,
+}
+
+impl Ranges {
+    fn add(&mut self, member: Member, ranges: impl Iterator<Item = Range>) {
+        let number = self.members.len();
+        self.members.push(member);
+        for range in ranges {
+            match self.all.len() < RANGES {
+                true => self.all.push((range, number)),
+                false => self.left += 1,
+            }
+        }
+    }
+}
+
+/// Members that share the same addresses, a pool among them.
 struct Group {
     /// The first of the ranges that they share.
     first: Range,
     ranges: usize,
     addresses: u128,
-    /// Some of the pools, by their number.
+    /// Some of the members, by their number: the first ones and the last one, which may be the
+    /// podCIDRs.
     some: Vec<usize>,
-    pools: usize,
+    members: usize,
 }
 
 /// Returns the page.
 pub(super) async fn page(state: &RefCell<State>) -> Content {
-    let mut pools: Vec<(Rc<PoolId>, Rc<str>)> = Vec::new();
-    let mut ranges: Vec<(Range, usize)> = Vec::new();
-    let mut left = 0usize;
+    let mut ranges = Ranges::default();
     each_pool(state, |state, id| {
         let Some(pool) = state.pool(id) else { return };
         let Ok(supply) = &pool.supply else { return };
-        let number = pools.len();
-        pools.push((Rc::clone(id), Rc::clone(&pool.scope_label)));
-        for range in supply.parts.iter().flat_map(|part| part.addresses.ranges()) {
-            match ranges.len() < RANGES {
-                true => ranges.push((range, number)),
-                false => left += 1,
-            }
-        }
+        let member = Member::Pool(Rc::clone(id), Rc::clone(&pool.scope_label));
+        ranges.add(member, supply.parts.iter().flat_map(|part| part.addresses.ranges()));
     })
     .await;
-    let groups = groups(&ranges);
+    let pools = ranges.members.len();
+    add_others(&state.borrow(), &mut ranges);
+    let Ranges { members, all, left } = ranges;
+    tokio::task::yield_now().await;
+    let groups = groups(&all, pools);
     tokio::task::yield_now().await;
     let mut html = Html::default();
-    html.raw("<p>Pools of one scope may share addresses: an address has one holder in its scope. ");
-    html.raw("Pools of different scopes may both give the same address. That is right if they ");
-    html.raw("are for networks that do not see each other.</p>\n");
+    html.raw("<p>Pools, and networks with ranges, may share addresses of one scope: an address ");
+    html.raw("has one holder in its scope. In different scopes, both may give the same address. ");
+    html.raw("That is right if their wires are separate. The network of the cluster gives ");
+    html.raw("addresses of the podCIDRs of nodes to pods, unless it ignores them.</p>\n");
     if 0 < left {
         html.raw("<p class=\"trouble\">").text(counted(left as u128, "range", "ranges"));
-        html.raw(" of the last pools were not compared. The page compares at most ");
+        html.raw(" of the last pools and networks were not compared. The page compares at most ");
         html.text(grouped(RANGES as u128)).raw(".</p>\n");
     }
     if groups.is_empty() {
-        html.raw("<p>No two pools share an address.</p>\n");
+        html.raw("<p>No pool shares an address with another one, a network or a node.</p>\n");
     } else {
-        write(&mut html, &groups, &pools);
+        write(&mut html, &groups, &members);
     }
     Content { status: 200, title: "Overlaps".to_owned(), html }
 }
 
-/// Returns the groups of pools that share addresses, in the order of their first shared address.
-fn groups(ranges: &[(Range, usize)]) -> Vec<Group> {
+/// Adds what is not a pool.
+fn add_others(state: &State, ranges: &mut Ranges) {
+    for (name, network) in state.networks() {
+        let scope = names::of_scope_in_name(&network.scope);
+        // What is in files is in no scope of the Kubernetes API.
+        let scope = if network.is_in_files { format!("{scope} in files") } else { scope };
+        let member = Member::Network(name.clone(), scope.as_str().into());
+        ranges.add(member, network.given.ranges());
+    }
+    ranges.add(Member::Nodes, state.all_pod_ranges().ranges());
+}
+
+/// Returns the groups of members that share addresses, in the order of their first shared address.
+/// In each is one of the first members, which are the pools.
+fn groups(ranges: &[(Range, usize)], pools: usize) -> Vec<Group> {
     let random = RandomState::new();
     let mut active: BTreeSet<usize> = BTreeSet::new();
-    // The set of active pools as a number: each pool that comes or goes flips its bits.
+    // The set of active members as a number: each one that comes or goes flips its bits.
     let mut set = 0u64;
     let mut known: HashMap<u64, usize> = HashMap::new();
     let mut groups: Vec<Group> = Vec::new();
     sweep(ranges, |edge| match edge {
-        Edge::Begins(pool) => {
-            active.insert(pool);
-            set ^= random.hash_one(pool);
+        Edge::Begins(member) => {
+            active.insert(member);
+            set ^= random.hash_one(member);
         }
-        Edge::Ends(pool) => {
-            active.remove(&pool);
-            set ^= random.hash_one(pool);
+        Edge::Ends(member) => {
+            active.remove(&member);
+            set ^= random.hash_one(member);
         }
-        Edge::Between(range) if 1 < active.len() => {
+        Edge::Between(range)
+            if 1 < active.len() && active.first().is_some_and(|first| *first < pools) =>
+        {
             let at = *known.entry(set).or_insert_with(|| {
-                let some = active.iter().copied().take(POOLS).collect();
+                let first = active.iter().take(MEMBERS - 1);
+                let last = active.iter().skip(MEMBERS - 1).last();
+                let some = first.chain(last).copied().collect();
                 groups.push(Group {
                     first: range,
                     ranges: 0,
                     addresses: 0,
                     some,
-                    pools: active.len(),
+                    members: active.len(),
                 });
                 groups.len() - 1
             });
@@ -109,9 +157,9 @@ fn groups(ranges: &[(Range, usize)]) -> Vec<Group> {
     groups
 }
 
-fn write(html: &mut Html, groups: &[Group], pools: &[(Rc<PoolId>, Rc<str>)]) {
+fn write(html: &mut Html, groups: &[Group], all: &[Member]) {
     html.raw("<table>\n<thead><tr><th>Addresses</th><th class=\"number\">Shared</th>");
-    html.raw("<th>Scopes</th><th>Pools</th></tr></thead>\n<tbody>\n");
+    html.raw("<th>Scopes</th><th>Who has them</th></tr></thead>\n<tbody>\n");
     for group in groups.iter().take(GROUPS) {
         html.raw("<tr><td><code>").text(group.first).raw("</code>");
         if 1 < group.ranges {
@@ -121,30 +169,55 @@ fn write(html: &mut Html, groups: &[Group], pools: &[(Rc<PoolId>, Rc<str>)]) {
         }
         html.raw("</td><td class=\"number\" data-label=\"Shared\">");
         html.text(grouped(group.addresses)).raw("</td><td data-label=\"Scopes\">");
-        let members = || group.some.iter().filter_map(|number| pools.get(*number));
-        let scopes: BTreeSet<&str> = members().map(|(_, scope)| &**scope).collect();
-        html.raw(match (scopes.len() <= 1, group.pools <= POOLS) {
+        let members = || group.some.iter().filter_map(|number| all.get(*number));
+        let scopes: BTreeSet<&str> = members().filter_map(Member::scope).collect();
+        html.raw(match (scopes.len() <= 1, group.members <= MEMBERS) {
             (true, true) => "one scope",
             (true, false) => "one scope, as far as shown",
             (false, _) => "different scopes",
         });
-        html.raw("</td><td data-label=\"Pools\">");
-        for (id, _) in members() {
-            html.raw("<div><a href=\"").text(path_of_pool(id)).raw("\">").name(shown_name(id));
-            html.raw("</a> <span class=\"quiet\">").text(id.kind.name()).raw("</span></div>");
+        if members().any(|member| matches!(member, Member::Nodes)) {
+            html.raw(", and the network of the cluster");
         }
-        let more = group.pools - group.some.len();
+        html.raw("</td><td data-label=\"Who has them\">");
+        members().for_each(|member| write_member(html, member));
+        let more = group.members - group.some.len();
         if 0 < more {
-            html.raw("<div>").text(counted(more as u128, "more pool", "more pools"));
-            html.raw("</div>");
+            html.raw("<div>").text(grouped(more as u128)).raw(" more</div>");
         }
         html.raw("</td></tr>\n");
     }
     html.raw("</tbody>\n</table>\n");
     if let Some(more) = groups.len().checked_sub(GROUPS).filter(|more| 0 < *more) {
         html.raw("<p>").text(counted(more as u128, "more group", "more groups"));
-        html.raw(" of pools not shown.</p>\n");
+        html.raw(" not shown.</p>\n");
     }
+}
+
+impl Member {
+    fn scope(&self) -> Option<&str> {
+        match self {
+            Self::Pool(_, scope) | Self::Network(_, scope) => Some(scope),
+            Self::Nodes => None,
+        }
+    }
+}
+
+fn write_member(html: &mut Html, member: &Member) {
+    html.raw("<div>");
+    match member {
+        Member::Pool(id, _) => {
+            html.raw("<a href=\"").text(path_of_pool(id)).raw("\">").name(shown_name(id));
+            html.raw("</a> <span class=\"quiet\">").text(id.kind.name()).raw("</span>");
+        }
+        Member::Network(name, _) => {
+            html.name(name).raw(" <span class=\"quiet\">network</span>");
+        }
+        Member::Nodes => {
+            html.raw("podCIDRs of nodes");
+        }
+    }
+    html.raw("</div>");
 }
 
 #[cfg(test)]
@@ -152,6 +225,10 @@ mod tests {
     use super::*;
 
     fn shown(ranges: &[(&str, usize)]) -> Vec<String> {
+        shown_with(usize::MAX, ranges)
+    }
+
+    fn shown_with(pools: usize, ranges: &[(&str, usize)]) -> Vec<String> {
         let parse = |(text, pool): &(&str, usize)| {
             let (first, last) = text.split_once('-').unwrap();
             (Range::new(first.parse().unwrap(), last.parse().unwrap()).unwrap(), *pool)
@@ -161,7 +238,23 @@ mod tests {
             let Group { first, ranges, addresses, some, .. } = group;
             format!("{first} {ranges} {addresses} {some:?}")
         };
-        groups(&ranges).iter().map(show).collect()
+        groups(&ranges, pools).iter().map(show).collect()
+    }
+
+    #[test]
+    fn what_no_pool_has_is_not_shown() {
+        let ranges = [
+            ("10.0.0.1-10.0.0.9", 0),
+            ("10.0.0.5-10.0.0.20", 1),
+            ("10.0.0.7-10.0.0.15", 2),
+            ("10.0.0.30-10.0.0.40", 0),
+        ];
+        let with_pool = ["10.0.0.5-10.0.0.6 1 2 [0, 1]", "10.0.0.7-10.0.0.9 1 3 [0, 1, 2]"];
+        assert_eq!(shown_with(1, &ranges), with_pool);
+        assert_eq!(shown_with(2, &ranges).len(), 3);
+        assert_eq!(shown_with(0, &ranges), Vec::<String>::new());
+        let many: Vec<_> = (0..9).map(|member| ("10.0.0.1-10.0.0.1", member)).collect();
+        assert_eq!(shown(&many), ["10.0.0.1-10.0.0.1 1 1 [0, 1, 2, 3, 4, 8]"]);
     }
 
     #[test]

@@ -129,7 +129,7 @@ fn networks_of_a_cluster_are_checked_with_the_pools_of_the_cluster() {
     assert!(note.starts_with("pool red was not checked, because this machine"), "{note}");
     assert_eq!(of("blue")["pool"]["addresses"], 254);
     let overlap = of("green")["notes"].to_string();
-    assert!(overlap.contains("blue"), "{overlap}");
+    assert!(overlap.contains("blue") && !overlap.contains("podCIDRs"), "{overlap}");
     // A file in place of what the cluster has.
     let smaller = sandbox.write("pool.yaml", &pool("blue", "10.1.2.0/25").to_string());
     let file = smaller.to_str().unwrap();
@@ -137,4 +137,72 @@ fn networks_of_a_cluster_are_checked_with_the_pools_of_the_cluster() {
     let all: Vec<Value> = serde_json::from_str(&check(&sandbox, &arguments).stdout).unwrap();
     let served = all.iter().find(|found| found["object"] == "served").unwrap();
     assert_eq!(served["pools"][0]["ranges"][0][0]["addresses"], 126, "{served}");
+}
+
+#[test]
+fn pools_of_a_cluster_are_compared_with_the_pod_cidrs_of_its_nodes() {
+    let cluster = match Cluster::own(Options::default()) {
+        Ok(cluster) => cluster,
+        Err(reason) => return skipped!("{reason}"),
+    };
+    cluster.apply(RESOURCE);
+    let crd = "crd/network-attachment-definitions.k8s.cni.cncf.io";
+    cluster.text(&["wait", "--for=condition=established", crd]);
+    let pool = |name: &str, subnet: &str| {
+        json!({"apiVersion": "hereabouts.dev/v1alpha1", "kind": "IPPool",
+            "metadata": {"name": name}, "spec": {"subnets": [{"subnet": subnet}]}})
+    };
+    let node = |number: usize| {
+        let subnet = format!("10.9.{number}.0/24");
+        json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": format!("n{number}")},
+            "spec": {"podCIDR": subnet, "podCIDRs": [subnet]}})
+    };
+    let mut objects: Vec<Value> = (0..9).map(node).collect();
+    objects.extend([
+        pool("blue", "10.9.2.0/23"),
+        pool("green", "10.9.9.0/24"),
+        pool("wide", "10.9.0.0/20"),
+    ]);
+    cluster.apply(&json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string());
+    let (sandbox, kubeconfig) = (Sandbox::new(), cluster.kubeconfig());
+    let arguments = ["--kubeconfig", kubeconfig.to_str().unwrap()];
+    let text = check(&sandbox, &arguments).succeeded().stdout.clone();
+    let meaning = "the network of the cluster may give the same address to another pod, unless it takes its addresses from hereabouts; the nodes are";
+    for (pool, shared, nodes) in [
+        ("blue", "10.9.2.1-10.9.3.254", "n2, n3"),
+        ("wide", "10.9.0.1-10.9.8.255", "n0, n1, n2, n3, n4 and 4 more"),
+    ] {
+        let note = format!(
+            "note: pool {pool} and podCIDRs of nodes both have {shared}: {meaning} {nodes}\n"
+        );
+        assert!(text.contains(&note), "{text}");
+    }
+    assert!(!text.contains("pool green and podCIDRs"), "{text}");
+    let json =
+        check(&sandbox, &[&arguments[..], &["-o", "json"]].concat()).succeeded().stdout.clone();
+    let all: Vec<Value> = serde_json::from_str(&json).unwrap();
+    let has_note = |name: &str| {
+        let found = all.iter().find(|found| found["name"] == name).unwrap();
+        found["notes"].to_string().contains(meaning)
+    };
+    assert_eq!(["blue", "green", "wide"].map(has_note), [true, false, true]);
+    // Without the right to list nodes, everything else is checked.
+    let rights = json!([
+        {"apiGroups": ["hereabouts.dev", "k8s.cni.cncf.io", ""],
+            "resources": ["ippools", "network-attachment-definitions", "pods"], "verbs": ["list"]},
+    ]);
+    cluster.apply(
+        &json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": {"name": "reader"}, "rules": rights})
+        .to_string(),
+    );
+    cluster.text(&["create", "serviceaccount", "reader"]);
+    let words = ["create", "clusterrolebinding", "reader", "--clusterrole=reader"];
+    cluster.text(&[&words[..], &["--serviceaccount=default:reader"]].concat());
+    let token = cluster.text(&["create", "token", "reader"]);
+    let poor = sandbox.write("poor.conf", &cluster.kubeconfig_with(token.trim()));
+    let ended = check(&sandbox, &["--kubeconfig", poor.to_str().unwrap()]);
+    ended.succeeded();
+    assert!(ended.stderr.contains("podCIDRs were not compared: cannot list nodes"), "{ended:?}");
+    assert!(ended.stdout.contains("pool blue and pool wide") && !ended.stdout.contains(meaning));
 }

@@ -304,3 +304,50 @@ fn pools_that_share_addresses_are_named_together() {
     assert!(other.contains(">10</td>") && other.contains(">different scopes<"), "{other}");
     assert!(!other.contains(&first) && other.contains(&third), "{other}");
 }
+
+#[test]
+fn pools_that_share_addresses_with_others_are_named_with_them() {
+    let sandbox = Sandbox::new();
+    let Some(mut replica) = replica(&sandbox, &[]) else { return };
+    let cluster = cluster().unwrap();
+    let [name, node] = ["shared", "node"].map(own_name);
+    cluster.apply(include_str!("../../data/kubernetes/network-attachment-definition.yaml"));
+    let crd = "crd/network-attachment-definitions.k8s.cni.cncf.io";
+    cluster.text(&["wait", "--for=condition=established", crd]);
+    let network = |name: &str, scope: &str, range: &str| {
+        let ipam = json!({"type": "hereabouts", "range": range, "network_name": scope});
+        let config = json!({"cniVersion": "1.0.0", "type": "macvlan", "ipam": ipam}).to_string();
+        let object = json!({
+            "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
+            "metadata": {"name": name, "namespace": "default"}, "spec": {"config": config},
+        });
+        cluster.apply(&object.to_string());
+    };
+    pool(&name, &json!({"scope": name, "subnets": [{"subnet": "10.86.0.0/24"}]}));
+    network("same-scope", &name, "10.86.0.16/28");
+    network("other-scope", "", "10.86.0.32/28");
+    // No pool has these.
+    network("other-wire", "", "10.87.0.0/24");
+    network("other-wire-too", "red", "10.87.0.0/24");
+    let object = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node},
+        "spec": {"podCIDR": "10.86.0.64/28", "podCIDRs": ["10.86.0.64/28"]}});
+    cluster.apply(&object.to_string());
+    let page = replica.wait(60, "all overlaps", |replica| {
+        let page = replica.get("/overlaps");
+        let has = |text: &&str| page.body.contains(*text);
+        let all = ["default/same-scope", "default/other-scope", "podCIDRs of nodes"];
+        all.iter().all(has).then_some(page)
+    });
+    check(&page);
+    assert!(!page.body.contains("other-wire"), "{}", page.body);
+    for (range, scopes, who) in [
+        ("10.86.0.17-10.86.0.30", ">one scope<", "<bdi>default/same-scope</bdi>"),
+        ("10.86.0.33-10.86.0.46", ">different scopes<", "<bdi>default/other-scope</bdi>"),
+        ("10.86.0.64-10.86.0.79", ">one scope, and the network of the cluster<", "podCIDRs of"),
+    ] {
+        let rest = page.body.split_once(&format!("<code>{range}</code>")).unwrap().1;
+        let row = rest.split_once("</tr>").unwrap().0;
+        assert!(row.contains(scopes) && row.contains(who) && row.contains(&name), "{row}");
+    }
+    cluster.text(&["delete", "node", &node]);
+}

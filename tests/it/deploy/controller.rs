@@ -131,6 +131,7 @@ fn its_rights_are_these_and_no_others() {
         (&["get", "list", "patch", "watch"], "hereabouts.dev/ippools"),
         (&["patch"], "hereabouts.dev/ippools/status"),
         (&["get", "list", "watch"], "networking.k8s.io/servicecidrs"),
+        (&["get", "list", "watch"], "k8s.cni.cncf.io/network-attachment-definitions"),
         (&["create", "patch"], "events.k8s.io/events"),
         (&["update"], "hereabouts.dev/ippools/finalizers"),
         (&["get", "list", "watch"], "cluster.x-k8s.io/clusters"),

@@ -20,7 +20,7 @@ fn add(node: &Node, container: &str, pool: &str) -> Ended {
 }
 
 /// Returns a condition of a pool: its status, reason and message.
-fn condition(machines: &Machines<'_>, pool: &str, kind: &str) -> String {
+pub(super) fn condition(machines: &Machines<'_>, pool: &str, kind: &str) -> String {
     let status = machines.get(POOLS, pool)["status"].take();
     let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
     let found = conditions.iter().find(|condition| condition["type"] == kind);
@@ -40,7 +40,7 @@ fn numbers(machines: &Machines<'_>, pool: &str) -> Value {
 }
 
 /// Returns the events about an object: the reason and the text of each.
-fn events(machines: &Machines<'_>, namespace: &str, name: &str) -> Vec<String> {
+pub(super) fn events(machines: &Machines<'_>, namespace: &str, name: &str) -> Vec<String> {
     let text =
         machines.cluster.text(&["get", "events.events.k8s.io", "-n", namespace, "-o", "json"]);
     let list: Value = serde_json::from_str(&text).unwrap();
@@ -205,6 +205,31 @@ fn pools_that_share_addresses_say_with_whom() {
     machines.until(&true, |machines| {
         said(machines, &other)
             .starts_with("True ServiceAddresses: also in ServiceCIDR kubernetes: ")
+    });
+}
+
+#[test]
+fn a_pool_with_addresses_of_pod_cidrs_names_the_nodes() {
+    let Some(machines) = shared() else { return };
+    let [pool, node] = ["pods", "node"].map(own_name);
+    machines.write("IPPool", &pool, &json!({"scope": pool, "subnets": [{"subnet": "10.46.0.0/22"}, {"subnet": "fd00:46::/64"}]}));
+    machines.until(&true, |machines| {
+        condition(machines, &pool, "Overlapping").starts_with("False None")
+    });
+    let object = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node},
+        "spec": {"podCIDR": "10.46.1.0/24", "podCIDRs": ["10.46.1.0/24", "fd00:46:0:0:1::/80"]}});
+    machines.cluster.apply(&object.to_string());
+    let told = format!(
+        "PodAddresses: also in podCIDRs of node {node}: 10.46.1.0-10.46.1.255; the network of the cluster may give the same address to another pod, unless it takes its addresses from hereabouts"
+    );
+    machines.until(&format!("True {told}"), |machines| condition(machines, &pool, "Overlapping"));
+    machines.until(&true, |machines| {
+        let events = events(machines, "default", &pool);
+        events.iter().any(|text| text.starts_with("Warning Overlapping: also in podCIDRs of node"))
+    });
+    machines.cluster.text(&["delete", "node", &node]);
+    machines.until(&true, |machines| {
+        condition(machines, &pool, "Overlapping").starts_with("False None")
     });
 }
 

@@ -1,5 +1,5 @@
-//! The fields of IPAllocations, Pods and Nodes by which leak candidates are found: see
-//! [`crate::ipam::leak`].
+//! The fields of IPAllocations, Pods and Nodes by which leak candidates are found (see
+//! [`crate::ipam::leak`]), and pools with addresses of nodes.
 //!
 //! Every field may be absent: an object that lacks one must not stop the reading of all others.
 
@@ -213,7 +213,15 @@ fn count(networks: &str) -> Option<usize> {
 pub struct NodeObject {
     /// Which node.
     pub metadata: Identity,
+    spec: NodeSpec,
     status: NodeStatus,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct NodeSpec {
+    #[serde(rename = "podCIDRs")]
+    pod_cidrs: Option<Vec<String>>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -230,6 +238,13 @@ struct NodeInfo {
 }
 
 impl NodeObject {
+    /// Returns the subnets from which the network of the cluster gives addresses to the pods of the
+    /// node, as texts. Some networks ignore them.
+    #[must_use]
+    pub fn pod_cidrs(&self) -> &[String] {
+        self.spec.pod_cidrs.as_deref().unwrap_or_default()
+    }
+
     /// Returns what the object says about its node.
     #[must_use]
     pub fn node(&self) -> Node {
@@ -311,5 +326,16 @@ mod tests {
         let boot = node(r#"{"metadata":{"uid":"u"},"status":{"nodeInfo":{"bootID":"b"}}}"#);
         assert_eq!((&*boot.uid, boot.boot_id.as_deref()), ("u", Some("b")));
         assert_eq!(node(r#"{"metadata":{},"status":{}}"#).boot_id, None);
+    }
+
+    #[test]
+    fn a_node_has_the_subnets_of_its_pods() {
+        let node = |text: &str| serde_json::from_str::<NodeObject>(text).unwrap();
+        let found =
+            node(r#"{"spec":{"podCIDR":"10.1.0.0/24","podCIDRs":["10.1.0.0/24","fd00::/64"]}}"#);
+        assert_eq!(found.pod_cidrs(), ["10.1.0.0/24", "fd00::/64"]);
+        for text in ["{}", r#"{"spec":{}}"#, r#"{"spec":{"podCIDRs":null}}"#] {
+            assert!(node(text).pod_cidrs().is_empty(), "{text}");
+        }
     }
 }
