@@ -11,6 +11,7 @@ mod claim_allocation;
 mod family_order;
 mod ids;
 pub mod leak;
+pub mod off_node;
 mod order;
 mod request;
 mod request_error;
