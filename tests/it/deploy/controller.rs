@@ -125,12 +125,14 @@ fn its_rights_are_these_and_no_others() {
         (&["create", "delete", "get", "list", "watch"][..], "hereabouts.dev/ipallocations"),
         (&["get", "list", "patch", "watch"], "hereabouts.dev/ippools"),
         (&["patch"], "hereabouts.dev/ippools/status"),
+        (&["patch"], "hereabouts.dev/ipallocations/status"),
         (&["get", "list", "watch"], "networking.k8s.io/servicecidrs"),
         (&["create", "patch"], "events.k8s.io/events"),
         (&["update"], "hereabouts.dev/ippools/finalizers"),
         (&["get", "list", "watch"], "cluster.x-k8s.io/clusters"),
         (&["get", "list", "watch"], "/nodes"),
         (&["get", "list", "watch"], "/pods"),
+        (&["get"], "coordination.k8s.io/leases"),
     ] {
         for verb in verbs {
             assert!(may(cluster, verb, resource, "", ""), "{verb} {resource}");
@@ -159,6 +161,8 @@ fn its_rights_are_these_and_no_others() {
     for (verb, resource, name, namespace) in [
         ("update", leases, "another", own),
         ("update", leases, name, "default"),
+        ("update", leases, "n1", "kube-node-lease"),
+        ("list", leases, "", "kube-node-lease"),
         ("create", leases, "", "default"),
         ("delete", leases, name, own),
         ("get", "/secrets", "", own),
