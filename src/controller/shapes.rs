@@ -4,6 +4,7 @@
 //! Every field may be absent: an object that lacks one must not stop the reading of all others.
 
 use crate::store::kube::objects::evidence::HolderFields;
+use crate::store::kube::objects::ip_allocation_status;
 use crate::store::kube::objects::ip_pool_status::Condition;
 use k8s::api::{ApiResource, DynamicObject, GroupVersionKind, Object};
 use k8s::core::object::NotUsed;
@@ -49,8 +50,8 @@ pub type ClusterObject = Object<ClusterSpec, NotUsed>;
 pub type OwnPoolObject = DynamicObject;
 /// A ServiceCIDR.
 pub type ServiceRangesObject = Object<ServiceRanges, NotUsed>;
-/// An IPAllocation: the fields of it that say who holds the address.
-pub type AllocationObject = Object<AllocationSpec, NotUsed>;
+/// An IPAllocation: the fields of it that say who holds the address, and the marks on it.
+pub type AllocationObject = Object<AllocationSpec, ip_allocation_status::Status>;
 
 /// What a claim asks for.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
