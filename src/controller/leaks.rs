@@ -99,9 +99,20 @@ impl Leaks {
         change(&mut self.cluster.borrow_mut());
     }
 
+    /// Returns what is read of what is known of pods and nodes.
+    pub fn seen<T>(&self, read: impl FnOnce(&Cluster) -> T) -> T {
+        read(&self.cluster.borrow())
+    }
+
     /// Notes that all objects of a kind have been read.
     pub fn has_read(&self, kind: &'static str) {
         self.read.borrow_mut().insert(kind);
+    }
+
+    /// Returns whether all objects of a kind have been read.
+    #[must_use]
+    pub fn knows(&self, kind: &str) -> bool {
+        self.read.borrow().contains(kind)
     }
 
     /// Looks at everything that is held, as it is known at this moment.
@@ -291,7 +302,10 @@ mod tests {
         hold(&mut state, version("1"));
         let leaks = Leaks::default();
         leaks.change(|cluster| {
-            cluster.put_node("n1", Node { uid: "n".into(), boot_id: Some("b".into()) });
+            cluster.put_node(
+                "n1",
+                Node { uid: "n".into(), boot_id: Some("b".into()), ..Node::default() },
+            );
         });
         leaks.has_read("Node");
         leaks.has_read("Pod");

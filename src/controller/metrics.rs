@@ -72,6 +72,11 @@ struct Leak {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Release {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Version {
     version: &'static str,
 }
@@ -95,6 +100,8 @@ pub struct Metrics {
     ready: Family<Pool, Gauge>,
     waiting: Family<Pool, Gauge>,
     leaks: Family<Leak, Gauge>,
+    released: Family<Release, Counter>,
+    unreleased: Family<Release, Gauge>,
     leader: Gauge,
     synced: Gauge,
     adopted: Counter,
@@ -123,6 +130,8 @@ impl Metrics {
             ready: Family::default(),
             waiting: Family::default(),
             leaks: Family::default(),
+            released: Family::default(),
+            unreleased: Family::default(),
             leader: Gauge::default(),
             synced: Gauge::default(),
             adopted: Counter::default(),
@@ -158,6 +167,16 @@ impl Metrics {
             "leak_candidates",
             "Addresses whose holders are probably gone, by the evidence",
             m.leaks.clone(),
+        );
+        r.register(
+            "released_addresses",
+            "Addresses of nodes that are off which the controller has freed, by the reason",
+            m.released.clone(),
+        );
+        r.register(
+            "unreleased_addresses",
+            "Addresses of nodes that are off which the controller could not free, by the reason",
+            m.unreleased.clone(),
         );
         r.register(
             "controller_writes",
@@ -230,6 +249,19 @@ impl Metrics {
         self.reconciles.get_or_create(&labels(outcome)).inc();
         let labels = Kind { kind: kind.to_owned() };
         self.reconcile_durations.get_or_create(&labels).observe(duration.as_secs_f64());
+    }
+
+    /// Counts an address of a node that is off, which was freed for this reason.
+    pub fn released(&self, reason: &'static str) {
+        self.released.get_or_create(&Release { reason }).inc();
+    }
+
+    /// Notes how many addresses of nodes that are off stay held, for this reason. None has been freed
+    /// before the first call.
+    pub fn unreleased(&self, reason: &'static str, count: u64) {
+        drop(self.released.get_or_create(&Release { reason }));
+        let gauge = self.unreleased.get_or_create(&Release { reason });
+        gauge.set(count.try_into().unwrap_or(i64::MAX));
     }
 
     /// Counts an answer of another writer whose address is now held for it.
@@ -337,6 +369,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_freed_any_more_is_not_counted() {
+        let metrics = Metrics::new();
+        let text = || metrics.text(&Seen(Vec::new()), true);
+        metrics.unreleased("out-of-service", 3);
+        let freed = r#"hereabouts_released_addresses_total{reason="out-of-service"}"#;
+        let kept = r#"hereabouts_unreleased_addresses{reason="out-of-service"}"#;
+        assert!(
+            text().contains(&format!("{freed} 0\n")) && text().contains(&format!("{kept} 3\n"))
+        );
+        metrics.released("out-of-service");
+        metrics.unreleased("out-of-service", 0);
+        assert!(
+            text().contains(&format!("{freed} 1\n")) && text().contains(&format!("{kept} 0\n"))
+        );
+    }
+
+    #[test]
     fn each_outcome_is_there_from_the_first_write_on() {
         let metrics = Metrics::new();
         let took = Duration::from_millis(20);
@@ -360,6 +409,7 @@ mod tests {
         let metrics = Metrics::new();
         metrics.write("ipaddresses", "create", "done", Duration::ZERO);
         metrics.reconcile("IPAddressClaim", "done", Duration::ZERO);
+        metrics.unreleased("out-of-service", 0);
         let text = metrics.text(&Seen(vec![pool("a", 10, None)]), false);
         let mut served: Vec<String> = text
             .lines()

@@ -7,6 +7,7 @@
 //! - `claims`: answers the claims whose pool, address or cluster has changed
 //! - `provider`: whether the provider of Cluster API runs, too. Then no claim of its pools is answered
 //! - `pods_and_nodes`: watches pods and nodes, and looks for leak candidates
+//! - `off_nodes`: frees addresses of nodes that are off
 //! - `serve`: health, readiness, metrics and the page over HTTP
 //! - `lease`: which of several replicas writes. This only saves work: every write is safe if
 //!   another replica does the same at the same time
@@ -22,12 +23,17 @@ pub mod conditions;
 pub mod decide;
 pub mod events;
 pub mod extent;
+pub mod first_sights;
+pub mod freeing;
 pub mod ipam_claims;
 pub mod leaks;
 pub mod lease;
+pub mod marks;
 pub mod metrics;
 pub mod network_ranges;
+pub mod node_lease;
 pub mod numbers;
+pub mod off_nodes;
 mod options;
 pub mod overlaps;
 pub mod overview;
@@ -105,6 +111,7 @@ async fn run(options: &Options) -> anyhow::Result<()> {
     ));
     spawn_local(watches::run(Rc::clone(&controller), clusters, has_services));
     spawn_local(pods_and_nodes::run(Rc::clone(&controller)));
+    spawn_local(off_nodes::run(Rc::clone(&controller), options.lease_namespace.clone()));
     if !options.beside_provider {
         controller.state.borrow_mut().provider = state::Provider::InDoubt;
         spawn_local(Rc::clone(&controller).look_for_provider());

@@ -240,6 +240,47 @@ impl Requests {
         Ok(bounded("list", "leases", api.list(&parameters)).await?.items)
     }
 
+    /// Returns the API of the Leases of a namespace.
+    #[must_use]
+    pub fn leases_of(&self, namespace: &str) -> Api<Lease> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// Writes a Lease as it was read and changed, or creates it if it was not there.
+    ///
+    /// # Errors
+    /// [`Failure::Changed`] or [`Failure::Exists`] if it is no longer as it was read.
+    pub async fn write_lease(&self, namespace: &str, lease: &Lease) -> Answered<Lease> {
+        let api = self.leases_of(namespace);
+        let name = lease.metadata.name.as_deref().unwrap_or_default();
+        match lease.metadata.resource_version {
+            Some(_) => {
+                let replaced = async { api.replace(name, &post(), lease).await };
+                self.counted("leases", "update", name, replaced).await
+            }
+            None => {
+                let created = async { api.create(&post(), lease).await };
+                self.counted("leases", "create", name, created).await
+            }
+        }
+    }
+
+    /// Returns the time of the API server in seconds since 1970, as it would write it into an object
+    /// that is created now. Creates none.
+    ///
+    /// # Errors
+    /// Any failure.
+    pub async fn second(&self, namespace: &str) -> Answered<u64> {
+        let parameters = PostParams { dry_run: true, ..post() };
+        let mut lease = Lease::default();
+        lease.metadata.generate_name = Some(format!("{MANAGER}-"));
+        let api = self.leases_of(namespace);
+        let created = bounded("try to create", "a lease", api.create(&parameters, &lease)).await?;
+        let time = created.metadata.creation_timestamp.map(|time| time.0.as_second());
+        time.and_then(|second| u64::try_from(second).ok())
+            .ok_or_else(|| unknown("read", "the time", &"the object has none"))
+    }
+
     /// Creates the IPAllocation of a claim. This is the moment at which the claim holds the address.
     ///
     /// # Errors

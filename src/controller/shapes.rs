@@ -5,6 +5,7 @@
 
 use super::network_ranges;
 use crate::store::kube::objects::evidence::HolderFields;
+use crate::store::kube::objects::ip_allocation_status;
 use crate::store::kube::objects::ip_pool_status::Condition;
 use k8s::api::{ApiResource, DynamicObject, GroupVersionKind, Object};
 use k8s::core::object::NotUsed;
@@ -54,8 +55,8 @@ pub type IpamClaimObject = DynamicObject;
 pub type ServiceRangesObject = Object<ServiceRanges, NotUsed>;
 /// A NetworkAttachmentDefinition. `network_ranges` reads it.
 pub type NetworkObject = DynamicObject;
-/// An IPAllocation: the fields of it that say who holds the address.
-pub type AllocationObject = Object<AllocationSpec, NotUsed>;
+/// An IPAllocation: the fields of it that say who holds the address, and the marks on it.
+pub type AllocationObject = Object<AllocationSpec, ip_allocation_status::Status>;
 
 /// What a claim asks for.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

@@ -74,6 +74,10 @@ pub struct Node {
     pub uid: Rc<str>,
     /// The ID of the boot that it reported last.
     pub boot_id: Option<Rc<str>>,
+    /// The second at which the object was created, since 1970.
+    pub created: Option<u64>,
+    /// Whether an operator has said that the machine is off.
+    pub is_out_of_service: bool,
 }
 
 /// Why an address may have no holder any more. Of several reasons the first one is reported, because
@@ -202,6 +206,11 @@ impl Cluster {
         self.names.retain(|_, name| keep(name));
     }
 
+    /// Returns the nodes that are out of service, each with its name.
+    pub fn out_of_service(&self) -> impl Iterator<Item = (&Rc<str>, &Node)> {
+        self.nodes.iter().filter(|(_, node)| node.is_out_of_service)
+    }
+
     /// Returns the name of the node with this uid.
     #[must_use]
     pub fn named(&self, uid: &str) -> Option<Rc<str>> {
@@ -322,7 +331,7 @@ mod tests {
     }
 
     fn node(uid: &str, boot_id: &str) -> Node {
-        Node { uid: uid.into(), boot_id: Some(boot_id.into()) }
+        Node { uid: uid.into(), boot_id: Some(boot_id.into()), ..Node::default() }
     }
 
     fn cluster(pod: Option<Pod>, nodes: &[(&str, Node)]) -> Cluster {
@@ -398,8 +407,12 @@ mod tests {
             (&[("n1", node("node-2", "boot-1"))], "pod-gone", "pod-gone"),
             // The API server has another name for this node.
             (&[("n1.example", node("node-1", "boot-1"))], "pod-gone", "node-gone"),
-            (&[("n1", Node { uid: "node-1".into(), boot_id: None })], "pod-gone", "pod-gone"),
-            (&[("n1", Node { uid: "node-2".into(), boot_id: None })], "node-replaced", "pod-gone"),
+            (&[("n1", Node { uid: "node-1".into(), ..Node::default() })], "pod-gone", "pod-gone"),
+            (
+                &[("n1", Node { uid: "node-2".into(), ..Node::default() })],
+                "node-replaced",
+                "pod-gone",
+            ),
         ] {
             assert_eq!([of(nodes, &held), of(nodes, &old)], [with_uid, without_uid], "{nodes:?}");
         }

@@ -12,6 +12,7 @@ mod family_order;
 mod ids;
 mod ipam_claim;
 pub mod leak;
+pub mod off_node;
 mod order;
 mod request;
 mod request_error;

@@ -9,6 +9,8 @@ mod browser;
 mod http;
 /// Leak candidates.
 mod leaks;
+/// Addresses of nodes that are off.
+mod off_nodes;
 /// The page for people.
 mod page;
 /// Several replicas and their lease.

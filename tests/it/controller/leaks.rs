@@ -78,7 +78,8 @@ fn an_address_counts_only_if_the_api_server_says_the_same_again() {
     cluster.text(&["delete", "ipallocation", "10.77.0.4"]);
     let scene = || {
         let leaks = Leaks::default();
-        let node = Node { uid: node_uid.as_str().into(), boot_id: Some("boot-1".into()) };
+        let boot_id = Some("boot-1".into());
+        let node = Node { uid: node_uid.as_str().into(), boot_id, ..Node::default() };
         leaks.change(|cluster| cluster.put_node("leaks-n1", node));
         leaks.has_read("Pod");
         leaks.has_read("Node");

@@ -130,6 +130,7 @@ fn its_rights_are_these_and_no_others() {
         (&["patch"], "k8s.cni.cncf.io/ipamclaims/status"),
         (&["get", "list", "patch", "watch"], "hereabouts.dev/ippools"),
         (&["patch"], "hereabouts.dev/ippools/status"),
+        (&["patch"], "hereabouts.dev/ipallocations/status"),
         (&["get", "list", "watch"], "networking.k8s.io/servicecidrs"),
         (&["get", "list", "watch"], "k8s.cni.cncf.io/network-attachment-definitions"),
         (&["create", "patch"], "events.k8s.io/events"),
@@ -137,6 +138,7 @@ fn its_rights_are_these_and_no_others() {
         (&["get", "list", "watch"], "cluster.x-k8s.io/clusters"),
         (&["get", "list", "watch"], "/nodes"),
         (&["get", "list", "watch"], "/pods"),
+        (&["get"], "coordination.k8s.io/leases"),
     ] {
         for verb in verbs {
             assert!(may(cluster, verb, resource, "", ""), "{verb} {resource}");
@@ -165,6 +167,8 @@ fn its_rights_are_these_and_no_others() {
     for (verb, resource, name, namespace) in [
         ("update", leases, "another", own),
         ("update", leases, name, "default"),
+        ("update", leases, "n1", "kube-node-lease"),
+        ("list", leases, "", "kube-node-lease"),
         ("create", leases, "", "default"),
         ("delete", leases, name, own),
         ("get", "/secrets", "", own),

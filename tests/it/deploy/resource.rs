@@ -3,7 +3,9 @@
 //! structs, UPDATE_EXPECT=1 writes it again.
 
 use expect_test::expect_file;
-use hereabouts::store::kube::objects::{claim_object, ip_allocation, ip_pool, ip_pool_status};
+use hereabouts::store::kube::objects::{
+    claim_object, ip_allocation, ip_allocation_status, ip_pool, ip_pool_status,
+};
 use hereabouts::store::kube::sticky;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -77,7 +79,12 @@ fn allocations() -> Value {
     let held = "One address, held by one interface of one pod's sandbox, or by a claim. Its creation is what decides who holds the address.";
     let mut schema = schema::<ip_allocation::Spec>(held);
     add_claims(&mut schema["properties"]["spec"]);
-    manifest(ip_allocation::PLURAL, ip_allocation::KIND, &["ipa"], &columns, &schema)
+    schema["properties"]["status"] = part_schema::<ip_allocation_status::Status>(Unknown::Dropped);
+    let mut manifest =
+        manifest(ip_allocation::PLURAL, ip_allocation::KIND, &["ipa"], &columns, &schema);
+    // A status of its own: the API server compares only the writes of it with the Nodes.
+    manifest["spec"]["versions"][0]["subresources"] = json!({"status": {}});
+    manifest
 }
 
 /// Adds the keys of claims. What only one of the kinds of holder requires is then required by a

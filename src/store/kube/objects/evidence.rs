@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::rc::Rc;
 
+/// The taint with which an operator says that the machine of a node is off. Its effect and value do
+/// not matter.
+pub const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
+
 /// The name and the version of an object.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -21,6 +25,8 @@ pub struct Identity {
     pub uid: String,
     /// The state of it.
     pub resource_version: String,
+    /// When it was created (RFC 3339).
+    pub creation_timestamp: String,
 }
 
 /// What the spec of an IPAllocation says about the attachment that holds it.
@@ -222,6 +228,13 @@ pub struct NodeObject {
 struct NodeSpec {
     #[serde(rename = "podCIDRs")]
     pod_cidrs: Option<Vec<String>>,
+    taints: Vec<Taint>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct Taint {
+    key: String,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -252,8 +265,16 @@ impl NodeObject {
         Node {
             uid: self.metadata.uid.as_str().into(),
             boot_id: boot_id.filter(|id| !id.is_empty()).map(Rc::from),
+            created: second(&self.metadata.creation_timestamp),
+            is_out_of_service: self.spec.taints.iter().any(|taint| taint.key == OUT_OF_SERVICE),
         }
     }
+}
+
+/// Returns the second of a time in an object's metadata, since 1970.
+fn second(time: &str) -> Option<u64> {
+    let time = humantime::parse_rfc3339(time).ok()?;
+    Some(time.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs())
 }
 
 #[cfg(test)]
@@ -325,7 +346,14 @@ mod tests {
         let node = |text: &str| serde_json::from_str::<NodeObject>(text).unwrap().node();
         let boot = node(r#"{"metadata":{"uid":"u"},"status":{"nodeInfo":{"bootID":"b"}}}"#);
         assert_eq!((&*boot.uid, boot.boot_id.as_deref()), ("u", Some("b")));
-        assert_eq!(node(r#"{"metadata":{},"status":{}}"#).boot_id, None);
+        assert_eq!(node(r#"{"metadata":{},"status":{}}"#), Node::default());
+        let time = r#"{"metadata":{"creationTimestamp":"1970-01-01T00:01:07Z"}}"#;
+        assert_eq!(node(time).created, Some(67));
+        let tainted = |key: &str| {
+            node(&format!(r#"{{"spec":{{"taints":[{{"key":"a"}},{{"key":"{key}"}}]}}}}"#))
+        };
+        assert!(tainted("node.kubernetes.io/out-of-service").is_out_of_service);
+        assert!(!tainted("node.kubernetes.io/unreachable").is_out_of_service);
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub(crate) mod error_text;
 pub mod evidence;
 pub mod held;
 pub mod ip_allocation;
+pub mod ip_allocation_status;
 pub mod ip_pool;
 pub mod ip_pool_status;
 pub(crate) mod ipam_claim;
