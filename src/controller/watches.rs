@@ -40,6 +40,9 @@ const PAGE: u32 = 500;
 /// them.
 const PAGE_OF_NETWORKS: u32 = 10;
 
+/// The pause before the API server is asked again for a kind that it does not know.
+const NOT_SERVED: Duration = Duration::from_secs(10);
+
 /// The group of ServiceCIDRs.
 pub const SERVICES: &str = "networking.k8s.io";
 
@@ -116,7 +119,9 @@ async fn one<K>(
     let mut events = start();
     let mut seen = HashSet::new();
     let mut again = controller.again.subscribe();
+    let mut is_said = false;
     loop {
+        let mut is_not_served = false;
         let event = tokio::select! {
             event = events.try_next() => event,
             _ = again.changed() => {
@@ -138,6 +143,7 @@ async fn one<K>(
                 apply(&mut controller.state.borrow_mut(), &object)
             }
             Ok(Some(Event::InitDone)) => {
+                is_said = false;
                 let seen = std::mem::take(&mut seen);
                 controller.state.borrow_mut().finish(kind, &seen)
             }
@@ -148,9 +154,10 @@ async fn one<K>(
             }
             Ok(None) => return,
             Err(error) => {
-                let is_not_served = is_not_served(&error);
-                // A cluster without Multus has no networks, and may get them at any time.
-                if !(is_not_served && kind == Kind::Networks) {
+                is_not_served = watches_no_kind(&error);
+                // A cluster without Multus or KubeVirt has none of these, and may get them at any time.
+                let may_be_absent = matches!(kind, Kind::Networks | Kind::IpamClaims);
+                if !is_not_served || !may_be_absent && !std::mem::replace(&mut is_said, true) {
                     say_that_it_failed(kind, &error);
                 }
                 if is_not_served || kind == Kind::Networks {
@@ -163,6 +170,13 @@ async fn one<K>(
             }
         };
         controller.add(work);
+        if is_not_served {
+            // The watch itself would ask again each second.
+            tokio::select! {
+                () = tokio::time::sleep(NOT_SERVED) => {}
+                _ = again.changed() => events = start(),
+            }
+        }
     }
 }
 
@@ -207,7 +221,7 @@ pub(super) fn text_of(error: &watcher::Error) -> String {
     text
 }
 
-fn is_not_served(error: &watcher::Error) -> bool {
+fn watches_no_kind(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::InitialListFailed(k8s::Error::Api(status)) if status.code == 404)
 }
 

@@ -119,9 +119,7 @@ impl<'a> OfClaim<'a> {
         version: Version,
         (deadline, reserve): Times,
     ) -> Result<Given, Failure> {
-        let held = self.addresses(ask, request, version)?;
-        let all = request.slots.iter().zip(&held);
-        let slots: Vec<Slot> = all.map(|(slot, held)| ipam::slot_of_user(slot, held)).collect();
+        let (slots, held) = self.addresses(ask, request, version)?;
         self.claims.note_use(&held);
         let mut holder = None;
         for number in 0..ipam::USERS {
@@ -154,21 +152,25 @@ impl<'a> OfClaim<'a> {
         })
     }
 
-    /// Returns the address of the claim for each slot of the request. The claim gets those that it
-    /// does not have.
+    /// Returns the slots of the user, and the address of the claim for each of them. The claim gets
+    /// those that it does not have.
     fn addresses(
         &self,
         ask: &Ask<'_>,
         request: &Request,
         version: Version,
-    ) -> Result<Vec<ClaimAllocation>, Failure> {
+    ) -> Result<(Vec<Slot>, Vec<ClaimAllocation>), Failure> {
         // No pool serves the network any more. The sandbox still gets what it has.
         if request.slots.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Default::default());
         }
         let all = self.held()?;
         let wished = match all.is_empty() {
             true => self.wished(&request.network, version)?,
+            // What a claim asks for never changes. The ranges may have changed since.
+            false if !self.claim.wanted.is_empty() => {
+                self.wished(&request.network, version).ok().flatten()
+            }
             false => None,
         };
         let held = self.in_scope(all, ask.scope)?;
@@ -180,15 +182,19 @@ impl<'a> OfClaim<'a> {
         for (slot, _) in slots.iter().zip(&lacking).filter(|(_, held)| held.is_none()) {
             self.get_address(&Ask { slots: std::slice::from_ref(slot), ..*ask }, slot)?;
         }
+        let of_user = |held: Vec<ClaimAllocation>| {
+            let all = slots.iter().zip(&held);
+            (all.map(|(slot, held)| ipam::slot_of_user(slot, held)).collect(), held)
+        };
         if lacking.iter().all(Option::is_some) {
-            return Ok(lacking.into_iter().flatten().cloned().collect());
+            return Ok(of_user(lacking.into_iter().flatten().cloned().collect()));
         }
         // Another node may have got addresses for the claim at the same time. Those that were
         // created first count.
         let held = self.in_scope(self.held()?, ask.scope)?;
         let all: Option<Vec<ClaimAllocation>> =
             self.assign(slots, &held)?.into_iter().map(|held| held.cloned()).collect();
-        all.ok_or_else(|| crate::store::StoreError::Changed.into())
+        all.map(of_user).ok_or_else(|| crate::store::StoreError::Changed.into())
     }
 
     fn assign<'h>(

@@ -75,3 +75,22 @@ fn without_the_right_to_the_lease_it_says_so_once_and_does_not_lead() {
     replica.signal("TERM");
     assert_eq!(replica.ended(4), Some(0), "{}", replica.log());
 }
+
+/// A cluster without Cluster API, KubeVirt and Multus lacks most of the kinds that are watched.
+#[test]
+fn it_says_once_which_kinds_the_cluster_does_not_have() {
+    let Some(cluster) = cluster() else { return };
+    let sandbox = Sandbox::new();
+    let mut replica = Replica::start(&sandbox, &cluster.kubeconfig(), &[]);
+    let failed = |replica: &Replica, kind: &str| {
+        replica.log().matches(&format!("cannot watch {kind}: ")).count()
+    };
+    replica.wait(30, "word of a kind", |replica| (0 < failed(replica, "Claims")).then_some(()));
+    // The watches would ask again each second.
+    pause(Duration::from_secs(5));
+    for (kind, times) in
+        [("Claims", 1), ("Answers", 1), ("Clusters", 1), ("IpamClaims", 0), ("Networks", 0)]
+    {
+        assert_eq!(failed(&replica, kind), times, "{kind}: {}", replica.log());
+    }
+}

@@ -212,15 +212,15 @@ fn pools_that_share_addresses_say_with_whom() {
 fn a_pool_with_addresses_of_pod_cidrs_names_the_nodes() {
     let Some(machines) = shared() else { return };
     let [pool, node] = ["pods", "node"].map(own_name);
-    machines.write("IPPool", &pool, &json!({"scope": pool, "subnets": [{"subnet": "10.46.0.0/22"}, {"subnet": "fd00:46::/64"}]}));
+    machines.write("IPPool", &pool, &json!({"scope": pool, "subnets": [{"subnet": "10.48.0.0/22"}, {"subnet": "fd00:48::/64"}]}));
     machines.until(&true, |machines| {
         condition(machines, &pool, "Overlapping").starts_with("False None")
     });
     let object = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node},
-        "spec": {"podCIDR": "10.46.1.0/24", "podCIDRs": ["10.46.1.0/24", "fd00:46:0:0:1::/80"]}});
+        "spec": {"podCIDR": "10.48.1.0/24", "podCIDRs": ["10.48.1.0/24", "fd00:48:0:0:1::/80"]}});
     machines.cluster.apply(&object.to_string());
     let told = format!(
-        "PodAddresses: also in podCIDRs of node {node}: 10.46.1.0-10.46.1.255; the network of the cluster may give the same address to another pod, unless it takes its addresses from hereabouts"
+        "PodAddresses: also in podCIDRs of node {node}: 10.48.1.0-10.48.1.255; the network of the cluster may give the same address to another pod, unless it takes its addresses from hereabouts"
     );
     machines.until(&format!("True {told}"), |machines| condition(machines, &pool, "Overlapping"));
     machines.until(&true, |machines| {
