@@ -46,12 +46,13 @@ const NOT_SERVED: Duration = Duration::from_secs(10);
 /// The group of ServiceCIDRs.
 pub const SERVICES: &str = "networking.k8s.io";
 
-/// All kinds that must have been read before anything is decided.
+/// All kinds that must have been read before anything is decided. Networks and IPAMClaims are not
+/// among them: an older role may lack the right to list them, and claims of machines must not wait for
+/// it. An IPAMClaim that is not known is asked for before anything of it is freed.
 #[must_use]
 pub fn kinds() -> BTreeSet<Kind> {
     let pools = PoolKind::ALL.into_iter().map(Kind::Pools);
-    let others = [Kind::Claims, Kind::Answers, Kind::Clusters, Kind::Allocations, Kind::IpamClaims];
-    pools.chain(others).collect()
+    pools.chain([Kind::Claims, Kind::Answers, Kind::Clusters, Kind::Allocations]).collect()
 }
 
 /// Watches everything, without end.

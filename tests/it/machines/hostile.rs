@@ -188,6 +188,8 @@ fn a_claim_whose_answer_is_too_large_to_be_changed_is_told_so() {
         },
     });
     create_as_large_as_possible(&machines, &answer);
+    // Until the controller has read it, the address seems free.
+    machines.until(&false, |machines| machines.held().is_empty());
     machines.claim(&["b"]);
     machines.until(&Some("10.0.0.2".to_owned()), |machines| machines.address("b"));
     machines.claim(&["a"]);

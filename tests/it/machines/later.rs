@@ -1,7 +1,9 @@
 //! Objects of a later version: it may run beside this one during an upgrade, or have run before a
 //! step back. This version leaves them alone and says what to install.
 
-use super::{Machines, all, shared, wait};
+use super::{Machines, all, own, shared, wait};
+use crate::support::controller::Replica;
+use crate::support::sandbox::Sandbox;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -80,4 +82,29 @@ fn what_a_later_version_holds_for_a_claim_is_left_alone_and_the_claim_says_so() 
         let claims = machines.list("ipaddressclaims");
         claims.iter().filter(|claim| claim["metadata"]["name"] == "a").count()
     });
+}
+
+/// After an upgrade the role may still be that of the earlier version. It lacks the rights to
+/// IPAMClaims and to networks, which claims of machines do not need.
+#[test]
+fn the_role_of_an_earlier_version_is_enough_for_machines() {
+    let Some(cluster) = own() else { return };
+    let rights = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/controller/rbac.yaml");
+    cluster.text(&["apply", "-f", rights]);
+    let name = "hereabouts-controller";
+    let role = cluster.text(&["get", "clusterrole", name, "-o", "json"]);
+    let mut role: Value = serde_json::from_str(&role).unwrap();
+    let rules = role["rules"].as_array_mut().unwrap();
+    rules.retain(|rule| rule["apiGroups"] != json!(["k8s.cni.cncf.io"]));
+    let sandbox = Sandbox::new();
+    let file = sandbox.write("role.json", &role.to_string());
+    cluster.text(&["replace", "-f", file.to_str().unwrap()]);
+    let words = ["create", "token", name, "--namespace", "kube-system", "--duration", "1h"];
+    let token = cluster.text(&words);
+    let kubeconfig = sandbox.write("kubeconfig", &cluster.kubeconfig_with(token.trim()));
+    let _controller = Replica::start(&sandbox, &kubeconfig, &[]);
+    let machines = Machines::of(&cluster);
+    machines.pool(&json!({"prefix": 24, "addresses": ["10.0.0.1-10.0.0.9"]}));
+    machines.claim(&["a"]);
+    machines.until(&Some("10.0.0.1".to_owned()), |machines| machines.address("a"));
 }
