@@ -239,7 +239,7 @@ impl Subnets {
 }
 
 /// Parses an address with or without a prefix length.
-pub(super) fn parse_requested(text: &str) -> Result<(IpAddr, Option<u8>), crate::addr::AddrError> {
+pub(crate) fn parse_requested(text: &str) -> Result<(IpAddr, Option<u8>), crate::addr::AddrError> {
     if text.contains('/') {
         parse_prefixed(text).map(|(address, prefix)| (address, Some(prefix)))
     } else {

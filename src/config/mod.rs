@@ -60,6 +60,7 @@ mod settings;
 mod validate;
 
 pub use args::CniArgs;
+pub(crate) use args::parse_requested;
 pub use deadlines::Deadlines;
 pub use dns::{Dns, ResolvConf};
 pub use documents::{

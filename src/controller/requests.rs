@@ -300,10 +300,7 @@ impl Requests {
     /// # Errors
     /// [`Failure::Changed`] if it is not, [`Failure::Gone`] if it is gone.
     pub async fn free(&self, name: &str, version: &super::state::Version) -> Answered<()> {
-        let api = self.allocations();
-        let parameters = exactly(version);
-        let deleted = self.counted("ipallocations", "delete", name, api.delete(name, &parameters));
-        deleted.await.map(|_| ())
+        self.end(name, version).await.map(drop)
     }
 
     /// Deletes an IPAllocation that a finalizer may keep, if it is still this state of this object.
@@ -313,7 +310,13 @@ impl Requests {
     /// [`Failure::Changed`] if it is not, [`Failure::Gone`] if it was gone.
     pub async fn end(&self, name: &str, version: &super::state::Version) -> Answered<bool> {
         let api = self.allocations();
-        let parameters = exactly(version);
+        let parameters = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: Some(version.uid.to_string()),
+                resource_version: Some(version.revision.to_string()),
+            }),
+            ..DeleteParams::default()
+        };
         let deleted = self.counted("ipallocations", "delete", name, api.delete(name, &parameters));
         Ok(deleted.await?.is_right())
     }
@@ -430,17 +433,6 @@ impl Requests {
         let outcome = answered.as_ref().map_or_else(Failure::outcome, |_| "done");
         self.metrics.write(resource, verb, outcome, begun.elapsed());
         answered
-    }
-}
-
-/// Returns the condition that a deletion is of exactly this state of this object.
-fn exactly(version: &super::state::Version) -> DeleteParams {
-    DeleteParams {
-        preconditions: Some(Preconditions {
-            uid: Some(version.uid.to_string()),
-            resource_version: Some(version.revision.to_string()),
-        }),
-        ..DeleteParams::default()
     }
 }
 

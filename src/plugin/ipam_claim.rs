@@ -17,9 +17,8 @@ use super::given::{Given, out_of_time};
 use super::left_by_the_dead;
 use super::preferred::Preferred;
 use super::request::Request;
-use crate::addr::{parse_address, parse_prefixed};
 use crate::cni::Version;
-use crate::config::{ClaimName, ConfigError, Network};
+use crate::config::{ClaimName, ConfigError, Network, parse_requested};
 use crate::ipam::{
     self, Allocation, ClaimAllocation, ClaimPod, ClaimProblem, HeldAddress, IPAM_CLAIM,
     IPAM_CLAIM_GROUP, IpamClaim, Machine, ObjectRef, PodRef, Record, Requested, Scope, Slot,
@@ -28,6 +27,7 @@ use crate::ipam::{
 use crate::retry::Deadline;
 use crate::store::Store;
 use crate::store::ipam_claims::IpamClaims;
+use std::cell::OnceCell;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
@@ -39,6 +39,8 @@ pub(super) struct OfClaim<'a> {
     pod: &'a PodRef,
     record: &'a Record,
     deadline: Deadline,
+    /// The virtual machine of the pod, as soon as it is known.
+    machine: OnceCell<Option<Machine>>,
 }
 
 /// The times of an ADD: when it has to end, and what it may take to undo what it did.
@@ -93,18 +95,21 @@ impl<'a> OfClaim<'a> {
             let (expected, found) = (claim.network, network.to_owned());
             return Err(refused(ClaimProblem::OtherNetwork { expected, found }));
         }
+        let known = OnceCell::new();
         if let Some(expected) = &claim.machine {
             let machine = match read {
                 Some(read) => read.machine,
                 None => read_pod(claims, pod, deadline)?.machine,
             };
+            let machine = known.get_or_init(|| machine);
             if !machine.as_ref().is_some_and(|machine| machine.is_named(expected)) {
-                let found = machine.map_or_else(|| "none".to_owned(), |machine| machine.owner);
+                let none = || "none".to_owned();
+                let found = machine.as_ref().map_or_else(none, |machine| machine.owner.clone());
                 let expected = expected.clone();
                 return Err(refused(ClaimProblem::OtherMachine { expected, found }));
             }
         }
-        Ok(Some(Self { store, claims, claim, pod, record, deadline }))
+        Ok(Some(Self { store, claims, claim, pod, record, deadline, machine: known }))
     }
 
     /// Gives the addresses of the claim to the sandbox. `ask` is what the ADD asks for in the
@@ -233,11 +238,7 @@ impl<'a> OfClaim<'a> {
         };
         let parse = |(at, text): (usize, &String), key: &str| {
             let origin = format!("{} {key}[{at}]", self.claim);
-            let parsed = match text.contains('/') {
-                true => parse_prefixed(text).map(|(address, prefix)| (address, Some(prefix))),
-                false => parse_address(text).map(|address| (address, None)),
-            };
-            let (address, prefix) = parsed.map_err(|error| {
+            let (address, prefix) = parse_requested(text).map_err(|error| {
                 ConfigError::meaning(&*origin, format!("{error}, found \"{text}\""))
             })?;
             Ok::<_, ConfigError>(Requested { address, prefix, gateway: None, origin })
@@ -383,9 +384,13 @@ impl<'a> OfClaim<'a> {
         }
     }
 
-    fn machine(&self) -> Result<Option<Machine>, Failure> {
+    fn machine(&self) -> Result<Option<&Machine>, Failure> {
+        if let Some(known) = self.machine.get() {
+            return Ok(known.as_ref());
+        }
         let found = self.claims.pod(self.pod, &self.deadline)?;
-        Ok(found.filter(|found| is_pod(found, self.pod)).and_then(|found| found.machine))
+        let found = found.filter(|found| is_pod(found, self.pod)).and_then(|found| found.machine);
+        Ok(self.machine.get_or_init(|| found).as_ref())
     }
 
     fn refused(&self, problem: ClaimProblem) -> Failure {

@@ -34,7 +34,7 @@ impl IpamClaims {
     }
 
     pub(super) fn missing(&self, seen: &HashSet<Name>) -> Vec<Name> {
-        self.names().filter(|name| !seen.contains(name)).collect()
+        super::missing(&self.known, seen)
     }
 }
 

@@ -131,11 +131,7 @@ impl KubeSession<'_> {
         {
             ClaimObject::note_on(held, &mut object.metadata);
         }
-        let earlier = store
-            .state
-            .objects(&hash)?
-            .into_iter()
-            .find(|known| known.metadata.name == object.metadata.name);
+        let earlier = store.state.object(&hash, &object.metadata.name)?;
         // An intent whose request may still be under way.
         let open = earlier.as_ref().filter(|earlier| earlier.metadata.resource_version.is_none());
         if let Some(earlier) = open {

@@ -197,6 +197,16 @@ impl State {
         }
     }
 
+    /// Returns the object of a name that an attachment has.
+    pub(super) fn object(
+        &self,
+        hash: &str,
+        name: &str,
+    ) -> Result<Option<IpAllocation>, StoreError> {
+        let mut objects = self.objects(hash)?.into_iter();
+        Ok(objects.find(|known| known.metadata.name == name))
+    }
+
     /// Returns the hashes of all attachments.
     pub(super) fn hashes(&self) -> Result<Vec<String>, StoreError> {
         Ok(self

@@ -158,7 +158,7 @@ impl KubeStore {
         hash: &str,
         name: &str,
     ) -> Result<Repaired, StoreError> {
-        let known = self.state.objects(hash)?.into_iter().find(|known| known.metadata.name == name);
+        let known = self.state.object(hash, name)?;
         let Some((entry, held)) =
             known.and_then(|known| known.allocation().ok().map(|held| (known, held)))
         else {
@@ -230,9 +230,7 @@ impl KubeStore {
         hash: &str,
         name: &str,
     ) -> Result<(), StoreError> {
-        let Some(entry) =
-            self.state.objects(hash)?.into_iter().find(|known| known.metadata.name == name)
-        else {
+        let Some(entry) = self.state.object(hash, name)? else {
             return Ok(());
         };
         let Ok(known) = entry.allocation() else {

@@ -269,8 +269,7 @@ impl KubeStore {
                 if !session.try_lock(&hash) {
                     return Ok(None);
                 }
-                let known =
-                    self.state.objects(&hash)?.iter().any(|known| known.metadata.name == *name);
+                let known = self.state.object(&hash, name)?.is_some();
                 let is_late = |tombstone: &Tombstone| tombstone.object.spec == object.spec;
                 let still = !known
                     && self.own(session, name)?.is_some()
@@ -320,9 +319,7 @@ impl KubeStore {
         name: &str,
         is_alive: IsAlive<'_>,
     ) -> Result<Option<(Problem, String)>, StoreError> {
-        let Some(entry) =
-            self.state.objects(hash)?.into_iter().find(|known| known.metadata.name == name)
-        else {
+        let Some(entry) = self.state.object(hash, name)? else {
             return Ok(None);
         };
         let known = match entry.allocation() {
@@ -391,7 +388,7 @@ impl KubeStore {
         hash: &str,
         name: &str,
     ) -> Result<Option<(Allocation, ClaimAllocation)>, StoreError> {
-        let known = self.state.objects(hash)?.into_iter().find(|known| known.metadata.name == name);
+        let known = self.state.object(hash, name)?;
         Ok(known.and_then(|known| {
             let claimed = ClaimObject::noted_on(&known)?.allocation().ok()?;
             Some((known.allocation().ok()?, claimed))
