@@ -2,11 +2,12 @@
 //! real custom resources of Cluster API and of its in-cluster provider.
 
 use crate::support::cluster::{Cluster, Options};
+use crate::support::controller::Kept;
 use crate::support::nodes::own_name;
 use hereabouts::retry::{Deadline, pause};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -41,40 +42,17 @@ struct Machines<'c> {
     namespace: String,
 }
 
-/// A controller. It ends with this value, and with this process.
-struct Controller(Child);
+/// A controller with all rights.
+struct Controller(Kept);
 
 impl Controller {
     fn start(cluster: &Cluster) -> Self {
-        // The shell ends the controller when this process closes its pipe.
-        let keeper = r#""$0" "$@" 2>>"$LOG" & read -r line; kill -9 $!; wait $! 2>/dev/null"#;
-        let child = Command::new("sh")
-            .args([
-                "-c",
-                keeper,
-                env!("CARGO_BIN_EXE_hereabouts-controller"),
-                "--listen=127.0.0.1:0",
-            ])
-            .env("KUBECONFIG", cluster.kubeconfig())
-            .env("LOG", cluster.directory().join("controller.log"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        Self(child)
+        Self(Kept::start(&cluster.kubeconfig(), &cluster.directory().join("controller.log")))
     }
 
     /// Ends it with SIGKILL.
-    fn kill(mut self) {
-        drop(self.0.stdin.take());
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Controller {
-    fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
+    fn kill(self) {
+        drop(self.0);
     }
 }
 

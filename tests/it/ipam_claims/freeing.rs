@@ -2,17 +2,16 @@
 //! status what a claim has.
 
 use super::{Claims, shared};
-use crate::support::controller::{CONTROLLER, pause};
+use crate::support::controller::{Kept, pause};
 use crate::support::sandbox::Sandbox;
 use hereabouts::retry::{Deadline, until};
 use serde_json::Value;
-use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::time::Duration;
 
 /// Returns the shared cluster, in which a controller runs, with the rights that it ships with.
 pub(super) fn controlled() -> Option<Claims> {
-    static RUNNING: LazyLock<Option<(Sandbox, Child)>> = LazyLock::new(|| {
+    static RUNNING: LazyLock<Option<(Sandbox, Kept)>> = LazyLock::new(|| {
         let sandbox = Sandbox::new();
         let claims = shared()?;
         let rights = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/controller/rbac.yaml");
@@ -22,17 +21,8 @@ pub(super) fn controlled() -> Option<Claims> {
         let token = claims.cluster.text(&token);
         let kubeconfig = claims.cluster.kubeconfig_with(token.trim());
         let kubeconfig = sandbox.write("kubeconfig", &kubeconfig);
-        // Nothing drops a static. The shell ends the controller when this process closes its pipe.
-        let keeper = r#""$0" "$@" 2>>"$LOG" & read -r line; kill -9 $!; wait $! 2>/dev/null"#;
-        let child = Command::new("sh")
-            .args(["-c", keeper, CONTROLLER, "--listen=127.0.0.1:0"])
-            .env("KUBECONFIG", &kubeconfig)
-            .env("LOG", sandbox.path("controller.log"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        Some((sandbox, child))
+        let controller = Kept::start(&kubeconfig, &sandbox.path("controller.log"));
+        Some((sandbox, controller))
     });
     RUNNING.as_ref()?;
     shared()

@@ -147,3 +147,30 @@ impl Drop for Replica {
         let _ = self.child.wait();
     }
 }
+
+/// A controller that ends with this value, and with this process: nothing drops a static.
+pub(crate) struct Kept(Child);
+
+impl Kept {
+    /// Starts a controller on a free port.
+    pub(crate) fn start(kubeconfig: &Path, log: &Path) -> Self {
+        // The shell ends the controller when this process closes its pipe.
+        let keeper = r#""$0" "$@" 2>>"$LOG" & read -r line; kill -9 $!; wait $! 2>/dev/null"#;
+        let child = Command::new("sh")
+            .args(["-c", keeper, CONTROLLER, "--listen=127.0.0.1:0"])
+            .env("KUBECONFIG", kubeconfig)
+            .env("LOG", log)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self(child)
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
