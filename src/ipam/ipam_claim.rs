@@ -138,7 +138,9 @@ impl ClaimProblem {
     #[must_use]
     pub const fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::NoClaims => Some("use the Kubernetes store, or remove the claim from the pod"),
+            Self::NoClaims => Some(
+                "use the Kubernetes store, or remove the claim from the pod and allowPersistentIPs from the network",
+            ),
             Self::Absent => Some("\"kubectl get ipamclaims\" shows those that exist"),
             Self::AddressEnding(_) => Some(
                 "hereabouts-controller frees it when no pod uses the claim any more; the claim then gets another address",

@@ -3,7 +3,7 @@
 
 mod cnitool;
 pub(crate) mod demo;
-mod examples;
+pub mod examples;
 
 use std::path::PathBuf;
 use std::process::Command;

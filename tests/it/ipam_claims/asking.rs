@@ -1,6 +1,7 @@
 //! How a pod names its claim, and which claims it does not get.
 
 use super::shared;
+use crate::real_parts::examples::configuration;
 use crate::support::sandbox::Sandbox;
 use serde_json::{Value, json};
 
@@ -69,6 +70,21 @@ fn a_pod_that_may_not_have_a_claim_gets_no_other_address() {
         "-p",
         r#"{"metadata":{"finalizers":null}}"#,
     ]);
+}
+
+#[test]
+fn the_example_gives_the_claim_of_a_pod_its_address() {
+    let Some(claims) = shared() else { return };
+    let example = configuration("persistent-addresses.yaml");
+    let mut network: Value = serde_json::from_str(&example).unwrap();
+    network["ipam"]["network_name"] = json!(claims.namespace);
+    claims.claim_with("router", None, &json!({"network": "persistent", "interface": "net1"}));
+    let reference = json!([{"name": "persistent", "namespace": claims.namespace, "interface": "net1", "ipam-claim-reference": "router"}]);
+    claims.pod("router", None, &reference.to_string());
+    let call = |verb| claims.call_with(verb, 1, "router", &network).run();
+    assert_eq!(call("ADD").addresses(), ["192.168.30.2"]);
+    call("DEL").succeeded();
+    assert!(claims.held()[0].starts_with("192.168.30.2 IPAMClaim router"), "{:?}", claims.held());
 }
 
 #[test]

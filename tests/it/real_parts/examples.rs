@@ -24,8 +24,15 @@ const FIRST: &[(&str, &[&str])] = &[
     ("cnitool.conflist", &["192.168.27.2"]),
 ];
 
+/// The examples that need the Kubernetes store. `ipam_claims::asking` has the test.
+const KUBERNETES: &[&str] = &["persistent-addresses.yaml"];
+
 /// The pool that `pool-network.yaml` names.
 const POOL: &str = "example-pool.yaml";
+
+fn names() -> impl Iterator<Item = &'static str> {
+    FIRST.iter().map(|(name, _)| *name).chain(KUBERNETES.iter().copied())
+}
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("conf-examples")
@@ -50,12 +57,17 @@ fn text(json: &Json) -> String {
     }
 }
 
-/// Returns the plugin configuration of an example, with a store that a test may use.
-fn example(name: &str, sandbox: &Sandbox) -> String {
+/// Returns the plugin configuration of an example.
+pub fn configuration(name: &str) -> String {
     let bytes = std::fs::read(folder().join(name)).unwrap();
     let found = plugin_configurations(&bytes).unwrap();
     assert_eq!(found.len(), 1, "{name}");
-    text(&found[0]).replace("/mnt/shared/hereabouts", sandbox.store().to_str().unwrap())
+    text(&found[0])
+}
+
+/// Returns the plugin configuration of an example, with a store that a test may use.
+fn example(name: &str, sandbox: &Sandbox) -> String {
+    configuration(name).replace("/mnt/shared/hereabouts", sandbox.store().to_str().unwrap())
 }
 
 fn add(sandbox: &Sandbox, configuration: &str) -> Ended {
@@ -92,14 +104,14 @@ fn every_example_is_in_the_list() {
         .collect();
     files.retain(|name| name != "hereabouts.conf" && name != POOL);
     files.sort();
-    let mut listed: Vec<String> = FIRST.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let mut listed: Vec<String> = names().map(str::to_owned).collect();
     listed.sort();
     assert_eq!(files, listed);
 }
 
 #[test]
 fn every_example_is_free_of_mistakes() {
-    for (name, _) in FIRST {
+    for name in names() {
         let ended = check(&[name]);
         assert_eq!(ended.status, Some(0), "{name}: {ended:?}");
     }
