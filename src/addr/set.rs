@@ -52,6 +52,18 @@ impl AddrSet {
         Self { family: range.family(), spans }
     }
 
+    /// Returns the addresses of the set that are in one of the blocks.
+    #[must_use]
+    pub fn within(&self, blocks: &Blocks) -> Self {
+        let mut spans = Vec::new();
+        for range in self.ranges() {
+            let (from, to) = (range.first(), range.last());
+            let shared = blocks.within(&range).iter();
+            spans.extend(shared.map(|&(first, last)| (first.max(from), last.min(to))));
+        }
+        Self { family: self.family, spans }
+    }
+
     /// Removes a range from the set. A range of the other family changes nothing.
     ///
     /// ```text

@@ -83,6 +83,7 @@ pub(super) fn check_scope(field: &Field<'_>, scope: &Scope) -> Result<(), Config
     let kept = match scope {
         _ if scope.is_of_cluster_api() => (Scope::OF_CLUSTER_API, "pools of Cluster API"),
         _ if scope.is_of_claim_user() => (Scope::OF_CLAIM_USERS, "users of IPAMClaims"),
+        _ if scope.is_of_slices() => (Scope::OF_SLICES, "pools with slices"),
         _ => return Ok(()),
     };
     let (begin, whom) = kept;

@@ -80,7 +80,7 @@ pub use limits::Limits;
 pub use log_settings::{LogLevel, LogSettings};
 pub use main_plugin::MainPlugin;
 pub use merge::{ADDRESS_KEYS, Chosen, FlatFile, Merged, chosen_places, flat_file_places};
-pub use pool::{Exclusion, Pool, PoolSubnet};
+pub use pool::{Exclusion, Pool, PoolSlices, PoolSubnet};
 pub use routes::Route;
 pub use settings::{DATA_DIR, Settings, StoreKind, StoreSettings, WhenFull, parse_store_id};
 pub use validate::{Network, declares_ips};

@@ -4,6 +4,7 @@
 //! pool, so networks with ranges in that scope, and other pools of it, may overlap with the pool.
 
 mod exclusion;
+mod slices;
 
 use super::address_list::listed;
 use super::field::Field;
@@ -22,11 +23,14 @@ use std::rc::Rc;
 
 pub use exclusion::Exclusion;
 use exclusion::{MOST_BLOCKS, buggy, exclusions};
+pub use slices::PoolSlices;
 
 type Result<T> = std::result::Result<T, Mistakes>;
 
 const KEYS: &[&str] = &[
     "subnets",
+    "ranges",
+    "slices",
     "scope",
     "namespaces",
     "nodeSelector",
@@ -37,17 +41,22 @@ const KEYS: &[&str] = &[
     "ipFamilies",
 ];
 const SUBNET_KEYS: &[&str] = &["subnet", "gateway", "addresses", "exclude"];
+
 /// A pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pool {
     /// The name, a DNS subdomain (RFC 1123).
     pub name: String,
+    /// The UID of the object, if the API server has it.
+    pub uid: Option<String>,
     /// Whether the object is being deleted. Then nothing is given from it.
     pub is_ending: bool,
     /// The scope of its addresses.
     pub scope: Scope,
     /// The subnets. No two of them overlap.
     pub subnets: Vec<PoolSubnet>,
+    /// How the subnets are cut into slices, if nodes own slices of them.
+    pub slices: Option<PoolSlices>,
     /// The namespaces whose pods may use the pool. If there is none, all may.
     pub namespaces: Vec<String>,
     /// The labels of the nodes on which the pool may be used. If there is none, it may be used on
@@ -109,8 +118,15 @@ impl Pool {
         mistakes.note(check_known(spec.object()?, KEYS));
         let avoid = spec.find("avoidBuggyAddresses").map_or(Ok(false), |field| field.boolean());
         let avoid = mistakes.note(avoid).unwrap_or_default();
-        let subnets = mistakes.note(subnets(&spec, avoid)).unwrap_or_default();
-        let scope = mistakes.note(scope(&spec)).unwrap_or_default();
+        let (slices, subnets) = match mistakes.note(slices::parse(&spec, &name, avoid)) {
+            Some(Some((slices, subnets))) => (Some(slices), subnets),
+            Some(None) => (None, mistakes.note(subnets(&spec, avoid)).unwrap_or_default()),
+            None => (None, Vec::new()),
+        };
+        let scope = match slices {
+            Some(_) => Scope::of_slices(&name),
+            None => mistakes.note(scope(&spec)).unwrap_or_default(),
+        };
         let namespaces = spec.find("namespaces").map_or(Ok(Vec::new()), |field| field.texts());
         let namespaces = mistakes.note(namespaces).unwrap_or_default();
         let node_labels = mistakes.note(node_labels(&spec)).unwrap_or_default();
@@ -122,14 +138,16 @@ impl Pool {
         let reservations = mistakes.note(reservations).unwrap_or_default();
         let families = Families::parse(spec.find("ipFamilyPolicy"), spec.find("ipFamilies"));
         let families = mistakes.note(families).unwrap_or_default();
-        let is_ending = whole
-            .find("metadata")
-            .is_some_and(|metadata| metadata.find("deletionTimestamp").is_some());
+        let metadata = whole.find("metadata");
+        let of_object = |key: &str| metadata.as_ref().and_then(|metadata| metadata.find(key));
+        let uid = of_object("uid").and_then(|uid| uid.value.as_str().map(str::to_owned));
         let pool = Self {
             name,
-            is_ending,
+            uid,
+            is_ending: of_object("deletionTimestamp").is_some(),
             scope,
             subnets,
+            slices,
             namespaces,
             node_labels,
             reservations,
@@ -277,6 +295,14 @@ fn subnets(spec: &Field<'_>, avoid_buggy: bool) -> Result<Vec<PoolSubnet>> {
     if subnets.is_empty() {
         return Err(list.wrong("expected at least one subnet").into());
     }
+    check_disjoint(&list, &subnets)?;
+    Ok(subnets)
+}
+
+fn check_disjoint(
+    list: &Field<'_>,
+    subnets: &[PoolSubnet],
+) -> std::result::Result<(), ConfigError> {
     let mut order: Vec<&PoolSubnet> = subnets.iter().collect();
     order.sort_by_key(|entry| (entry.subnet.family(), number(entry.subnet.network())));
     for pair in order.windows(2) {
@@ -285,10 +311,10 @@ fn subnets(spec: &Field<'_>, avoid_buggy: bool) -> Result<Vec<PoolSubnet>> {
                 "expected subnets that do not overlap, found {} and {}",
                 pair[0].subnet, pair[1].subnet
             );
-            return Err(ConfigError::meaning(&list.path, reason).into());
+            return Err(ConfigError::meaning(&list.path, reason));
         }
     }
-    Ok(subnets)
+    Ok(())
 }
 
 /// Parses a subnet. `blocks_left` is there if addresses that end in .0 or .255 are to be avoided.

@@ -3,9 +3,9 @@
 use super::args::CniArgs;
 use super::pool::Pool;
 use super::validate::Network;
-use super::{MainPlugin, Mistakes, gateway, limits, reservations};
+use super::{ConfigError, MainPlugin, Mistakes, gateway, limits, reservations};
 use crate::addr::{Blocks, Range};
-use crate::ipam::ConfiguredRange;
+use crate::ipam::{ConfiguredRange, Slicing};
 use std::rc::Rc;
 
 impl Network {
@@ -17,6 +17,15 @@ impl Network {
     pub fn served_by(&self, pool: &Pool, args: &CniArgs) -> Result<Self, Mistakes> {
         let mut network = Self { pools: Vec::new(), scope: pool.scope.clone(), ..self.clone() };
         let mut mistakes = Mistakes::default();
+        if let Some(slices) = &pool.slices {
+            network.beyond.add(self.mistakes_with_slices(&pool.name));
+            network.slicing = Some(Rc::new(Slicing {
+                pool: pool.name.clone(),
+                pool_uid: pool.uid.clone().unwrap_or_default(),
+                geometry: slices.geometry.clone(),
+                most_per_node: slices.most_per_node,
+            }));
+        }
         network.reservations.entries.extend(pool.reservations.iter().cloned());
         network.reservations.set_pod(args.pod.as_ref(), args.interface.as_ref());
         let statics = self.statics.iter().map(|fixed| Range::single(fixed.address));
@@ -41,6 +50,26 @@ impl Network {
             .into_iter()
             .for_each(|mistake| mistakes.add(mistake));
         mistakes.none_or(network)
+    }
+
+    /// Returns the mistakes of a network that wants single addresses of a pool with slices. Each
+    /// address there belongs to the node of its slice, and the pod may start on any node.
+    fn mistakes_with_slices(&self, pool: &str) -> Mistakes {
+        let wanted = [
+            ("ipam.addresses", !self.statics.is_empty()),
+            ("ipam.reservations", !self.reservations.entries.is_empty()),
+            ("ipam.sticky", self.sticky),
+            ("allowPersistentIPs or args.cni.ipamClaim", self.ipam_claim.is_some()),
+        ];
+        let mut mistakes = Mistakes::default();
+        for (place, _) in wanted.into_iter().filter(|(_, is_wanted)| *is_wanted) {
+            let reason = format!(
+                "expected no such key, because nodes own the addresses of the pool {pool} in slices"
+            );
+            let hint = "use a pool without slices for addresses that follow a pod";
+            mistakes.add(ConfigError::meaning(place, reason).with_hint(hint));
+        }
+        mistakes
     }
 }
 

@@ -15,7 +15,7 @@ use super::routes::{self, Route};
 use super::settings::WhenFull;
 use super::{ConfigError, Mistakes, network_pools, ranges, reservations};
 use crate::addr::{Blocks, Family, Range, Subnet, parse_prefixed};
-use crate::ipam::{ConfiguredRange, RangeSet, Requested, Reservations, Scope, Static};
+use crate::ipam::{ConfiguredRange, RangeSet, Requested, Reservations, Scope, Slicing, Static};
 use crate::json::Json;
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -31,6 +31,8 @@ pub struct Network {
     /// The pools from which it takes its addresses, in order of preference. Such a network has no
     /// range sets until a pool serves it.
     pub pools: Vec<String>,
+    /// The slices from which a pool serves it, if the pool has slices.
+    pub slicing: Option<Rc<Slicing>>,
     /// Which families it gives.
     pub families: Families,
     /// The families in the order of the result. Without any, the order is that of the range sets,
@@ -171,6 +173,7 @@ impl Network {
                 && statics.is_empty()
                 && declares_ips(merged.whole),
             pools,
+            slicing: None,
             families,
             family_order,
             barred: ranges.barred,

@@ -140,6 +140,8 @@ impl Scope {
     pub const OF_CLUSTER_API: &str = "capi:";
     /// The begin of the names that are kept for the users of IPAMClaims.
     pub const OF_CLAIM_USERS: &str = "ipamclaim:";
+    /// The begin of the names that are kept for pools with slices.
+    pub const OF_SLICES: &str = "pool:";
 
     /// Parses a `network_name`. An empty text is the unnamed scope.
     ///
@@ -179,6 +181,25 @@ impl Scope {
     #[must_use]
     pub fn is_of_claim_user(&self) -> bool {
         self.name().is_some_and(|name| name.starts_with(Self::OF_CLAIM_USERS))
+    }
+
+    /// Returns the scope of a pool with slices. No configuration may name it, so that nothing gives
+    /// addresses there that does not know of the slices.
+    #[must_use]
+    pub fn of_slices(pool: &str) -> Self {
+        Self(Some(format!("{}{pool}", Self::OF_SLICES)))
+    }
+
+    /// Returns the pool if the scope is that of a pool with slices.
+    #[must_use]
+    pub fn sliced_pool(&self) -> Option<&str> {
+        self.name()?.strip_prefix(Self::OF_SLICES)
+    }
+
+    /// Returns whether the scope is that of a pool with slices.
+    #[must_use]
+    pub fn is_of_slices(&self) -> bool {
+        self.sliced_pool().is_some()
     }
 
     /// Returns the name, or `None` for the unnamed scope.

@@ -17,6 +17,7 @@ mod order;
 mod request;
 mod request_error;
 mod reservation;
+mod slicing;
 mod sticky;
 mod texts;
 mod view;
@@ -38,6 +39,7 @@ pub use request::{
 };
 pub use request_error::RequestError;
 pub use reservation::{Owner, OwnerKind, Reservation, Reservations};
+pub use slicing::{Block, Geometry, Slicing};
 pub use sticky::{Sticky, StickyOwner, of_owner};
 pub use texts::Texts;
 pub use view::{Directory, MountNamespace, View};

@@ -10,7 +10,7 @@ use super::ipam_claim::{OfClaim, Times};
 use super::pool_choice::PoolChoice;
 use super::preferred;
 use super::request::Request;
-use super::{Ipam, Ready, limit_check, machine};
+use super::{Ipam, Ready, limit_check, machine, pools};
 use crate::cni::{self, Added, Call, CniError, Sandbox, Success, Version};
 use crate::config::{CniArgs, FlatFile, Merged, Network};
 use crate::ipam::{Allocation, Attachment, Record};
@@ -158,6 +158,7 @@ impl Opened<'_> {
     /// Gives the addresses of one request.
     fn give(&self, request: &Request) -> Result<Given, Failure> {
         let (Request { network, slots }, ready) = (request, self.ready);
+        pools::draw_from_slices(ready.store.as_ref(), network)?;
         let may_allocate = || {
             limit_check::check_name(&self.record.attachment.ifname)
                 .and_then(|()| limit_check::check(network, slots))

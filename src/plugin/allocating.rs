@@ -97,7 +97,10 @@ fn make_room_and_fill(
                     *slot = further;
                 }
             }
-            None => return Err(failure.held_by(left.holder)),
+            None => {
+                let failure = failure.held_by(left.holder);
+                return Err(failure.without_slice(store.why_full(ask.scope)));
+            }
         }
         given.held.clear();
     }

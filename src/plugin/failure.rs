@@ -40,6 +40,14 @@ pub enum Failure {
     /// No candidate is free.
     #[error("every address of {0} is held or excluded")]
     Exhausted(String),
+    /// No candidate is free in the slices of this node, and it gets no further one.
+    #[error("this node has no free address of {ranges}: {reason}")]
+    NoSlice {
+        /// The ranges.
+        ranges: String,
+        /// Why it gets no further slice.
+        reason: String,
+    },
     /// No candidate is free, and some are in use outside of the store.
     #[error(
         "every address of {ranges} is held, excluded or set aside as in use: {passed_over} set aside"
@@ -203,7 +211,7 @@ pub fn how_a_claim_ends(held: &ClaimAllocation) -> String {
 impl Failure {
     /// Returns whether the ADD failed because no address was free.
     pub(super) const fn is_full(&self) -> bool {
-        matches!(self, Self::Exhausted(_) | Self::InUse { .. })
+        matches!(self, Self::Exhausted(_) | Self::NoSlice { .. } | Self::InUse { .. })
     }
 
     /// Returns whether the reason may be a pool that has changed since it was read.
@@ -226,6 +234,14 @@ impl Failure {
                 Self::Held { what, address, holder: holder.map(Box::new) }
             }
             other => other,
+        }
+    }
+
+    /// Adds why the node gets no further slice, if that is the reason.
+    pub(super) fn without_slice(self, reason: Option<String>) -> Self {
+        match (self, reason) {
+            (Self::Exhausted(ranges), Some(reason)) => Self::NoSlice { ranges, reason },
+            (other, _) => other,
         }
     }
 
@@ -252,6 +268,7 @@ impl Failure {
                     .to_owned(),
             ),
             Self::Exhausted(_) => Some("\"hereabouts list\" shows who holds them".to_owned()),
+            Self::NoSlice { .. } => Some("\"hereabouts slices list\" shows the owners".to_owned()),
             Self::Held { holder: Some(held), .. } => Some(match held.as_ref() {
                 HeldAddress::Attachment(held) => {
                     let node = &held.record.attachment.node;
@@ -310,7 +327,7 @@ impl Failure {
             Self::OwnNetns(_) => Code::Netns,
             Self::CallerGone => Code::Io,
             Self::OnePerFamily { .. } => Code::Config,
-            Self::Exhausted(_) | Self::InUse { .. } => Code::Exhausted,
+            Self::Exhausted(_) | Self::NoSlice { .. } | Self::InUse { .. } => Code::Exhausted,
             Self::Held { .. } | Self::Own { .. } | Self::Answered { .. } => Code::Requested,
             Self::OfClaim { problem, .. } => match problem {
                 ClaimProblem::NoClaims => Code::Config,
@@ -353,7 +370,11 @@ fn store_code(error: &StoreError) -> Code {
         | StoreError::OutOfTime { .. }
         | StoreError::Changed
         | StoreError::OldView { .. }
+        | StoreError::RestoredLately { .. }
         | StoreError::Unreachable { .. } => Code::TryAgain,
+        StoreError::SliceInUse { .. }
+        | StoreError::SliceOfAnother { .. }
+        | StoreError::SliceLost { .. } => Code::Requested,
         StoreError::Refused { .. } | StoreError::Denied { .. } | StoreError::NoResource { .. } => {
             Code::Api
         }
@@ -369,6 +390,7 @@ fn store_code(error: &StoreError) -> Code {
         | StoreError::Unfit { .. }
         | StoreError::SecondMachine { .. }
         | StoreError::Renamed { .. }
+        | StoreError::OtherGeometry { .. }
         | StoreError::Kubeconfig { .. } => Code::Config,
     }
 }

@@ -183,6 +183,20 @@ impl Pools<'_> {
     }
 }
 
+/// Tells the store from whose slices a network takes its addresses, if its pool has slices.
+///
+/// # Errors
+/// The store has no slices, or this node cannot keep their addresses.
+pub(super) fn draw_from_slices(store: &dyn Store, network: &Network) -> Result<(), Failure> {
+    let Some(slicing) = &network.slicing else { return Ok(()) };
+    if store.draw_from(slicing)? {
+        return Ok(());
+    }
+    let reason = format!("the pool {} has slices, and the file store has none", slicing.pool);
+    let hint = "use the Kubernetes store, or a pool with subnets in place of ranges";
+    Err(ConfigError::meaning("ipam.pool", reason).with_hint(hint).into())
+}
+
 /// Reads a pool of the Kubernetes store. Returns also whether it is a copy.
 ///
 /// # Errors

@@ -4,7 +4,7 @@
 
 use super::elsewhere::Elsewhere;
 use super::failure::Failure;
-use super::pools::Pools;
+use super::pools::{Pools, draw_from_slices};
 use super::{Ipam, Ready, limit_check};
 use crate::addr::Range;
 use crate::cni::Call;
@@ -62,6 +62,7 @@ fn usable(networks: Vec<Network>) -> Result<Vec<Network>, Failure> {
 
 /// Returns whether each range set of a network has an address for the next ADD.
 fn has_room(ready: &Ready, network: &Network) -> Result<bool, Failure> {
+    draw_from_slices(ready.store.as_ref(), network)?;
     let own = (!network.own_addresses).then(|| ready.surroundings.own_addresses());
     let elsewhere = Elsewhere {
         own: own.as_deref(),

@@ -7,6 +7,8 @@ use crate::ipam::NodeName;
 use crate::store::disk::RealDisk;
 use crate::store::file::{FileStore, Named, Notes, Terms};
 use crate::store::node_identity::NodeIdentity;
+#[cfg(feature = "kube")]
+use crate::store::sliced::{self, SlicedStore};
 use crate::store::upkeep::Upkeep;
 use crate::store::{Store, StoreError};
 use std::rc::Rc;
@@ -84,7 +86,9 @@ pub fn open(
         StoreKind::File => Ok(Box::new(files(settings, host, before_shared))),
         #[cfg(feature = "kube")]
         StoreKind::Kubernetes { kubeconfig } => {
-            Ok(Box::new(kubernetes(settings, kubeconfig, host, proxy)?))
+            let files = of_slices(settings, host.clone());
+            let kube = kubernetes(settings, kubeconfig, host, proxy)?;
+            Ok(Box::new(SlicedStore::new(kube, files)))
         }
     }
 }
@@ -125,14 +129,23 @@ pub fn open_to_keep(
         }
         #[cfg(feature = "kube")]
         StoreKind::Kubernetes { kubeconfig } => {
-            let store = kubernetes(settings, kubeconfig, host, proxy)?;
-            Ok(Box::new(if on_behalf == OnBehalf::OfThisNode {
-                store
-            } else {
-                store.for_dead_node()
+            let files = of_slices(settings, host.clone());
+            let kube = kubernetes(settings, kubeconfig, host, proxy)?;
+            Ok(Box::new(match on_behalf {
+                OnBehalf::OfThisNode => SlicedStore::new(kube, files),
+                OnBehalf::OfAnother | OnBehalf::OfOneThatIsOff => {
+                    SlicedStore::new(kube.for_dead_node(), files.for_another_node())
+                }
             }))
         }
     }
+}
+
+/// Returns the file store with the addresses of the node's slices. It is on the node's own disk.
+#[cfg(feature = "kube")]
+fn of_slices(settings: &Settings, host: NodeIdentity) -> FileStore<RealDisk> {
+    FileStore::new(settings.store.data_dir.join(sliced::DIRECTORY), host)
+        .classifying_with(life_here)
 }
 
 /// Opens the store in the Kubernetes API.

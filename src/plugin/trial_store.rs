@@ -4,7 +4,7 @@
 use crate::addr::{AddrSet, Range};
 use crate::ipam::{
     Allocation, Attachment, ClaimAllocation, ClaimPod, HeldAddress, IfName, IpamClaim, NetworkName,
-    PodRef, Record, Scope, Source, Sticky, Version,
+    PodRef, Record, Scope, Slicing, Source, Sticky, Version,
 };
 use crate::retry::Deadline;
 use crate::store::disk::Held;
@@ -129,6 +129,14 @@ impl Store for TrialStore {
         deadline: Deadline,
     ) -> Result<Option<StoredPool>, StoreError> {
         self.store.pool(name, read, deadline)
+    }
+
+    fn why_full(&self, scope: &Scope) -> Option<String> {
+        self.store.why_full(scope)
+    }
+
+    fn draw_from(&self, slicing: &Rc<Slicing>) -> Result<bool, StoreError> {
+        self.store.draw_from(slicing)
     }
 
     fn node_labels(

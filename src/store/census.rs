@@ -57,6 +57,26 @@ impl Census {
         }
     }
 
+    /// Adds the census of another part of the store.
+    pub fn add(&mut self, other: Self) {
+        for (node, of_other) in other.nodes {
+            let known = self.nodes.entry(node).or_insert(OfNode { records: 0, ..of_other });
+            known.records += of_other.records;
+            known.youngest = known.youngest.max(of_other.youngest);
+        }
+        other.doubted.into_iter().for_each(|(held, doubt)| self.doubt(held, doubt));
+        self.more_doubted += other.more_doubted;
+        self.claims += other.claims;
+        for (scope, count) in other.kept_scopes {
+            *self.kept_scopes.entry(scope).or_default() += count;
+        }
+        for name in other.earlier_names {
+            if !self.earlier_names.contains(&name) {
+                self.earlier_names.push(name);
+            }
+        }
+    }
+
     /// Keeps a record that is in doubt.
     pub fn doubt(&mut self, allocation: Allocation, doubt: Doubt) {
         if self.doubted.len() < MOST_KEPT {

@@ -51,6 +51,22 @@ pub(super) fn of(error: &StoreError) -> Option<String> {
 /// Returns the advice for an error whose advice contains a value.
 fn of_value(error: &StoreError) -> Option<String> {
     match error {
+        StoreError::SliceInUse { address, .. } => Some(format!(
+            "\"hereabouts show {address}\" names the holder; wait until no pod holds an address there, or give the pool another range"
+        )),
+        StoreError::SliceOfAnother { node, .. } => Some(format!(
+            "only pods on {node} get it; use another address, or a pool without slices"
+        )),
+        StoreError::SliceLost { .. } => {
+            Some("delete the pod: its replacement gets another address".to_owned())
+        }
+        StoreError::OtherGeometry { object, .. } => Some(format!(
+            "give the pool its earlier ranges and sizes again; when no node owns a slice of it any more, \"kubectl delete {object}\" lets it be cut again"
+        )),
+        StoreError::RestoredLately { .. } => Some(
+            "the runtime tries again; nodes with a free address in a slice of theirs go on"
+                .to_owned(),
+        ),
         StoreError::DamagedObject { name, .. } => {
             Some(format!("\"kubectl delete {name}\" releases its address"))
         }

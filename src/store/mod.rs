@@ -6,6 +6,8 @@
 //!
 //! - [`file`]: one file per address; for one machine, or a filesystem that several machines share
 //! - `kube`: one custom resource per address; for a cluster of any size
+//! - `sliced`: the same for pools with slices: the node owns blocks by custom resources, and keeps
+//!   the addresses in files of its own
 //! - [`memory`]: for tests; no configuration selects it
 //! - [`disk`]: the interface to the disk and the locks, for both stores
 //! - [`ipam_claims`]: what a store tells about claims of addresses that outlive a pod
@@ -32,10 +34,12 @@ pub mod node_identity;
 pub(crate) mod percent;
 pub mod pools;
 mod session;
+#[cfg(feature = "kube")]
+pub mod sliced;
 pub mod upkeep;
 
 use crate::addr::AddrSet;
-use crate::ipam::{Allocation, Attachment, HeldAddress, Scope, Source, Sticky};
+use crate::ipam::{Allocation, Attachment, HeldAddress, Scope, Slicing, Source, Sticky};
 use crate::retry::Deadline;
 pub use filter::{ClaimName, Filter, PodName, Spared};
 use pools::{Read, StoredPool};
@@ -44,6 +48,7 @@ pub use session::{Claim, Holdings, Rehome, Release, Session, Wanted};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 /// A store of allocations.
 pub trait Store {
@@ -132,6 +137,23 @@ pub trait Store {
 
     /// Returns the IPAMClaims of the cluster, if the store has them.
     fn ipam_claims(&self) -> Option<&dyn ipam_claims::IpamClaims> {
+        None
+    }
+
+    /// Gives the further addresses in the scope of a pool from slices of the pool that this node
+    /// owns. Returns whether the store has slices.
+    ///
+    /// # Errors
+    /// The node cannot keep the addresses of slices.
+    fn draw_from(&self, slicing: &Rc<Slicing>) -> Result<bool, StoreError> {
+        let _ = slicing;
+        Ok(false)
+    }
+
+    /// Returns why the last claim in a scope found no free address, if there is more to say than that
+    /// each is held.
+    fn why_full(&self, scope: &Scope) -> Option<String> {
+        let _ = scope;
         None
     }
 
@@ -455,6 +477,53 @@ pub enum StoreError {
     Unnamed {
         /// The data directory.
         path: PathBuf,
+    },
+    /// The node may not claim a slice because somebody holds an address in it.
+    #[error(
+        "the pool {pool} has no free slice: somebody holds {address} in another scope, in the block {block}"
+    )]
+    SliceInUse {
+        /// The pool.
+        pool: String,
+        /// The block.
+        block: String,
+        /// The address.
+        address: IpAddr,
+    },
+    /// The requested address is in a slice that another node owns.
+    #[error("the requested address {address} is in a slice of the node {node}")]
+    SliceOfAnother {
+        /// The address.
+        address: IpAddr,
+        /// The node.
+        node: String,
+    },
+    /// Another node owns the slice of an address that this attachment holds.
+    #[error("the slice of {address} in the pool {pool} is not this node's any more")]
+    SliceLost {
+        /// The address.
+        address: IpAddr,
+        /// The pool.
+        pool: String,
+    },
+    /// The pool was cut into other slices before.
+    #[error("the pool {pool} is cut in another way: expected {wanted}, found {found} in {object}")]
+    OtherGeometry {
+        /// The pool.
+        pool: String,
+        /// The object that says how it is cut.
+        object: String,
+        /// What the pool says.
+        wanted: String,
+        /// What the object says.
+        found: String,
+    },
+    /// The cluster was restored to an older state, and other nodes may own slices whose objects are
+    /// gone.
+    #[error("no slice is claimed for {left}, because the cluster was restored to an older state")]
+    RestoredLately {
+        /// For how long.
+        left: String,
     },
     /// There is no store yet.
     #[error("there is no store at {path} yet")]

@@ -143,6 +143,9 @@ mod same_address;
 mod schedules;
 /// Two mounts of a real shared filesystem; started by scripts/test-shared-fs.
 mod shared_fs;
+/// Pools with slices: blocks that a node owns.
+#[cfg(feature = "kube")]
+mod slices;
 /// The command that tests a filesystem, on good filesystems and on bad ones.
 mod sticky;
 mod store_test;

@@ -143,6 +143,15 @@ impl<D: Disk> FileStore<D> {
         &self.disk
     }
 
+    /// Returns whether there is a store in the directory.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    #[cfg(feature = "kube")]
+    pub(in crate::store) fn is_there(&self) -> Result<bool, StoreError> {
+        Ok(self.known()?.format.is_some())
+    }
+
     /// Returns the store's id; `None` if there is no store and none is to be created.
     fn find_or_make(
         &self,

@@ -27,6 +27,7 @@ pub mod objects;
 mod pools;
 mod rehome;
 mod session;
+pub(crate) mod slices;
 pub mod sticky;
 pub(super) mod upkeep;
 

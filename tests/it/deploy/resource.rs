@@ -4,7 +4,8 @@
 
 use expect_test::expect_file;
 use hereabouts::store::kube::objects::{
-    claim_object, ip_allocation, ip_allocation_status, ip_pool, ip_pool_status,
+    claim_object, ip_allocation, ip_allocation_status, ip_pool, ip_pool_status, ip_slice,
+    slice_geometry,
 };
 use hereabouts::store::kube::sticky;
 use schemars::JsonSchema;
@@ -18,16 +19,21 @@ fn the_manifests_are_what_the_structs_say() {
             "# Made from src/store/kube/{kind}.rs by tests/it/deploy/resource.rs: change it there.\n"
         )
     };
-    let text = format!("{}{}", said("objects/ip_allocation"), yaml(&allocations(), 0));
-    expect_file!["../../../deploy/crd/ipallocations.hereabouts.dev.yaml"].assert_eq(&text);
-    // Helm reads them from no other place.
-    expect_file!["../../../deploy/chart/crds/ipallocations.hereabouts.dev.yaml"].assert_eq(&text);
-    let text = format!("{}{}", said("objects/ip_pool"), yaml(&pools(), 0));
-    expect_file!["../../../deploy/crd/ippools.hereabouts.dev.yaml"].assert_eq(&text);
-    expect_file!["../../../deploy/chart/crds/ippools.hereabouts.dev.yaml"].assert_eq(&text);
-    let text = format!("{}{}", said("sticky"), yaml(&sticky_addresses(), 0));
-    expect_file!["../../../deploy/crd/stickyips.hereabouts.dev.yaml"].assert_eq(&text);
-    expect_file!["../../../deploy/chart/crds/stickyips.hereabouts.dev.yaml"].assert_eq(&text);
+    for (source, manifest) in [
+        ("objects/ip_allocation", allocations()),
+        ("objects/ip_pool", pools()),
+        ("objects/ip_slice", slices()),
+        ("objects/slice_geometry", geometries()),
+        ("sticky", sticky_addresses()),
+    ] {
+        let text = format!("{}{}", said(source), yaml(&manifest, 0));
+        // Helm reads them from no other place.
+        for folder in ["deploy/crd", "deploy/chart/crds"] {
+            let name = manifest["metadata"]["name"].as_str().unwrap();
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+            expect_file![path.join(folder).join(format!("{name}.yaml"))].assert_eq(&text);
+        }
+    }
 }
 
 /// A key that the schema does not have is lost on its way to the plugin.
@@ -41,6 +47,14 @@ fn the_document_has_a_row_for_every_key_of_a_pool() {
     let mut keys: Vec<String> = names(spec);
     let subnet = names(&spec["properties"]["subnets"]["items"]);
     keys.extend(subnet.iter().map(|key| format!("subnets[].{key}")));
+    let range = names(&spec["properties"]["ranges"]["items"]);
+    keys.extend(range.iter().map(|key| format!("ranges[].{key}")));
+    let slices = &spec["properties"]["slices"];
+    keys.extend(names(slices).iter().map(|key| match &slices["properties"][key]["properties"] {
+        Value::Object(_) => format!("slices.{key}.perNodeMaskSize"),
+        _ => format!("slices.{key}"),
+    }));
+    keys.retain(|key| key != "slices");
     keys.retain(|key| key != "nodeSelector");
     keys.push("nodeSelector.matchLabels".to_owned());
     let text = std::fs::read_to_string("docs/pools.md").unwrap();
@@ -104,6 +118,28 @@ fn sticky_addresses() -> Value {
     let columns = sticky::COLUMNS.map(|(name, path)| column(name, "string", path));
     let remembered = "One address, and the pod of a StatefulSet that gets it again. It decides nothing: who holds the address says its IPAllocation.";
     manifest(sticky::PLURAL, sticky::KIND, &[], &columns, &schema::<sticky::Spec>(remembered))
+}
+
+fn slices() -> Value {
+    let shown = ip_slice::COLUMNS.map(|(name, path)| column(name, "string", path));
+    let age = column("Age", "date", ".metadata.creationTimestamp");
+    let columns: Vec<Value> = shown.into_iter().chain([age]).collect();
+    let owned = "One block of a pool with slices, and the node that owns it. Its creation is what decides which node owns the block.";
+    let mut schema = named_schema::<ip_slice::Spec>(owned, Unknown::Kept);
+    schema["x-kubernetes-validations"] = json!([{
+        "rule": "!has(self.spec.ipv4) || self.metadata.name.endsWith('.' + self.spec.ipv4.substring(0, self.spec.ipv4.indexOf('/')))",
+        "message": "the name ends in the first address of the block",
+    }]);
+    manifest(ip_slice::PLURAL, ip_slice::KIND, &[], &columns, &schema)
+}
+
+fn geometries() -> Value {
+    let columns = slice_geometry::COLUMNS.map(|(name, path)| {
+        column(name, if path.ends_with("Size") { "integer" } else { "string" }, path)
+    });
+    let cut = "How a pool is cut into slices. It outlives the pool as long as a node owns a slice.";
+    let schema = named_schema::<slice_geometry::Spec>(cut, Unknown::Kept);
+    manifest(slice_geometry::PLURAL, slice_geometry::KIND, &[], &columns, &schema)
 }
 
 fn pools() -> Value {

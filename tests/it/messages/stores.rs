@@ -81,6 +81,7 @@ fn of_files() -> Vec<E> {
 
 /// Returns the errors of the Kubernetes API.
 fn of_objects() -> Vec<E> {
+    let pool = || "blue".to_owned();
     let (server, call) = (|| SERVER.to_owned(), || "create ipallocations/10.1.2.1".to_owned());
     vec![
         E::DamagedObject {
@@ -101,6 +102,20 @@ fn of_objects() -> Vec<E> {
         E::Kubeconfig {
             reason: "kubeconfig /etc/k: current-context: no context has the name \"x\"".to_owned(),
         },
+        E::SliceInUse {
+            pool: pool(),
+            block: "10.1.2.0/24".to_owned(),
+            address: "10.1.2.7".parse().unwrap(),
+        },
+        E::SliceOfAnother { address: "10.1.2.7".parse().unwrap(), node: "n2".to_owned() },
+        E::SliceLost { address: "10.1.2.7".parse().unwrap(), pool: pool() },
+        E::OtherGeometry {
+            pool: pool(),
+            object: "ipslicegeometries/pool-blue-0123456789abcdef".to_owned(),
+            wanted: "slices of /24 in 10.0.0.0/16".to_owned(),
+            found: "slices of /26 in 10.0.0.0/16".to_owned(),
+        },
+        E::RestoredLately { left: "4m 10s".to_owned() },
     ]
 }
 
@@ -108,7 +123,7 @@ fn of_objects() -> Vec<E> {
 fn every_store_error_reads_so() {
     let (variants, name_of) = variants!(E: Io Busy AttachmentBusy OutOfTime Changed OldView NoLocks NoHardLinks Unfit Damaged
         DamagedObject BadFormat NotOurs Newer NewerState Foreign FoldsCase SecondMachine Renamed Unreachable Refused Denied NoResource
-        Kubeconfig NotMounted Unnamed Absent);
+        Kubeconfig NotMounted Unnamed SliceInUse SliceOfAnother SliceLost OtherGeometry RestoredLately Absent);
     let text = |error: E| (name_of(&error), document(&CniError::from(Failure::from(error))));
     let cases: Vec<_> = of_files().into_iter().chain(of_objects()).map(text).collect();
     assert_all("store", variants, &cases);

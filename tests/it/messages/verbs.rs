@@ -97,6 +97,10 @@ fn failures() -> Vec<Failure> {
         Failure::CallerGone,
         Failure::OnePerFamily { version: "0.2.0", family: Family::V4 },
         exhausted(),
+        Failure::NoSlice {
+            ranges: "10.1.2.0/24".to_owned(),
+            reason: "it owns 8 slices, the most that the pool blue allows".to_owned(),
+        },
         Failure::InUse { ranges: "10.1.2.0/24".to_owned(), passed_over: 3 },
         Failure::Own { what: "requested", address: address(), interface: "eth0".to_owned() },
         Failure::Answered {
@@ -166,7 +170,7 @@ fn every_refusal_of_a_claim_reads_so() {
 
 #[test]
 fn every_failure_of_a_verb_reads_so() {
-    let (variants, name_of) = variants!(Failure: Config Request Plan Store OwnNetns CallerGone OnePerFamily Exhausted InUse Own Answered NoProbe Held OfClaim NotRecorded
+    let (variants, name_of) = variants!(Failure: Config Request Plan Store OwnNetns CallerGone OnePerFamily Exhausted NoSlice InUse Own Answered NoProbe Held OfClaim NotRecorded
         Differs NotReady Machine NotUndone Owed Unsettled Partly);
     let text = |failure: Failure| (name_of(&failure), document(&CniError::from(failure)));
     assert_all("failure", variants, &failures().into_iter().map(text).collect::<Vec<_>>());

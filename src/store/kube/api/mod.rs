@@ -7,6 +7,7 @@
 //! checked.
 
 pub(crate) mod answer;
+pub(crate) mod other_kinds;
 pub(crate) mod paging;
 pub(crate) mod read;
 pub(crate) mod retries;
@@ -39,9 +40,9 @@ pub(crate) enum Of {
 }
 
 /// The number of objects in one page of a list.
-const PAGE: usize = 500;
+pub(super) const PAGE: usize = 500;
 pub(super) const JSON: &str = "application/json";
-const MERGE: &str = "application/merge-patch+json";
+pub(super) const MERGE: &str = "application/merge-patch+json";
 /// The format of a table: the columns of the resource, the name first. With `includeObject=None` it
 /// comes without the objects, which would be six sevenths of the bytes and two thirds of the
 /// server's time.

@@ -69,7 +69,11 @@ impl State {
         self.lock(Path::new(LOCK), deadline)
     }
 
-    fn lock(&self, path: &Path, deadline: &Deadline) -> Result<Box<dyn Held>, StoreError> {
+    pub(super) fn lock(
+        &self,
+        path: &Path,
+        deadline: &Deadline,
+    ) -> Result<Box<dyn Held>, StoreError> {
         let lock = || self.disk.lock(path, Patience::Queue(deadline.left()));
         let mut locked = lock();
         // No process holds a lock on something that is not a file.

@@ -39,6 +39,7 @@ pub(crate) mod occupancy;
 pub(crate) mod rebuild;
 pub(crate) mod renamed;
 pub(crate) mod revision;
+pub(crate) mod slices;
 pub(crate) mod tombstones;
 
 use super::objects::ip_allocation::IpAllocation;

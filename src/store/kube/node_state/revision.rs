@@ -18,10 +18,12 @@ use crate::store::kube::api::{Api, Of};
 use crate::store::upkeep::SetBack;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 const REVISION: &str = "revision";
 const SET_BACK: &str = "set-back";
+/// When a call has seen that last, in milliseconds since the boot. A repair does not remove it.
+const SET_BACK_AT: &str = "set-back-at";
 
 #[derive(Serialize, Deserialize)]
 struct Mark {
@@ -35,6 +37,13 @@ impl State {
     fn revision(&self) -> Option<u64> {
         let bytes = self.read(Path::new(REVISION)).ok()??;
         std::str::from_utf8(&bytes).ok()?.trim().parse().ok()
+    }
+
+    /// Returns how long ago a call of this boot has seen that the cluster was set back.
+    pub(crate) fn since_set_back(&self) -> Option<Duration> {
+        let bytes = self.read(Path::new(SET_BACK_AT)).ok()??;
+        let at: u64 = std::str::from_utf8(&bytes).ok()?.trim().parse().ok()?;
+        self.disk().since_boot().checked_sub(Duration::from_millis(at))
     }
 
     fn set_back(&self) -> Option<Mark> {
@@ -71,6 +80,8 @@ impl Api {
                 tracing::warn!(%error, "cannot note that the cluster was restored to an older state");
                 return;
             }
+            let at = u64::try_from(state.disk().since_boot().as_millis()).unwrap_or(0);
+            let _ = state.write(Path::new(SET_BACK_AT), &at);
         }
         if was_set_back || noted.is_none_or(|noted| noted < answered) {
             let _ = state.write(Path::new(REVISION), &answered);

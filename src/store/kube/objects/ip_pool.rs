@@ -28,7 +28,8 @@ pub const COLUMNS: [(&str, &str); 6] = [
     ("Ready", ".status.conditions[?(@.type=='Ready')].status"),
 ];
 /// The columns that only `kubectl get -o wide` shows.
-pub const WIDE_COLUMNS: [(&str, &str); 6] = [
+pub const WIDE_COLUMNS: [(&str, &str); 7] = [
+    ("Range", ".spec.ranges[0].ipv4"),
     ("Second subnet", ".spec.subnets[1].subnet"),
     ("Node labels", ".spec.nodeSelector.matchLabels"),
     ("Excluded", ".status.excluded"),
@@ -51,6 +52,26 @@ pub const WIDE_COLUMNS: [(&str, &str); 6] = [
         "message": "RequireDualStack needs both families in ipFamilies, or none",
     },
     {
+        "rule": "has(self.subnets) != has(self.ranges) && has(self.ranges) == has(self.slices)",
+        "message": "expected subnets, or ranges with slices",
+    },
+    {
+        "rule": "!has(self.slices) || !(has(self.scope) || has(self.reservations))",
+        "message": "a pool with slices has no scope and no reservations: each address belongs to the node of its slice",
+    },
+    {
+        "rule": "!has(self.slices) || self.ranges.all(r, has(r.ipv4) == has(self.slices.ipv4) && has(r.ipv6) == has(self.slices.ipv6))",
+        "message": "slices has the size of a slice for each family of the ranges, and for no other",
+    },
+    {
+        "rule": "has(self.slices) == has(oldSelf.slices)",
+        "message": "whether a pool has slices never changes: a node would give addresses that others hold",
+    },
+    {
+        "rule": "!has(self.ranges) || !has(oldSelf.ranges) || (oldSelf.ranges.size() <= self.ranges.size() && oldSelf.ranges.map(r, (has(r.ipv4) ? r.ipv4 : '') + ' ' + (has(r.ipv6) ? r.ipv6 : '')) == self.ranges.map(r, (has(r.ipv4) ? r.ipv4 : '') + ' ' + (has(r.ipv6) ? r.ipv6 : '')).slice(0, oldSelf.ranges.size()))",
+        "message": "ranges only grow at the end: nodes own slices of them",
+    },
+    {
         "rule": "has(self.scope) == has(oldSelf.scope) && (!has(self.scope) || self.scope == oldSelf.scope)",
         "message": "scope never changes: an address that is held would be free in another scope",
     },
@@ -59,7 +80,17 @@ pub struct Spec {
     /// The subnets. They do not overlap. An ADD gets one address of each family, from the first
     /// subnet of the family that has room.
     #[schemars(length(min = 1, max = 64))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subnets: Vec<Subnet>,
+    /// The ranges of a pool with slices, in place of subnets. They do not overlap. Further ranges
+    /// may be added at the end; no range ever changes.
+    #[schemars(length(min = 1, max = 64))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ranges: Vec<SlicedRange>,
+    /// The slices of the ranges. Each belongs to one node, which gives its addresses without a
+    /// request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slices: Option<Slices>,
     /// The name space in which the addresses are unique, as `network_name` of a network. Absent for
     /// the unnamed one.
     #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = [
@@ -150,6 +181,55 @@ pub struct Subnet {
     #[schemars(length(max = 256))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<Exclusion>,
+}
+
+/// A range of a pool with slices: one subnet, or one of each family. The slices of both families
+/// belong together.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SlicedRange {
+    /// The IPv4 subnet in CIDR notation.
+    #[schemars(length(max = 18), extend("x-kubernetes-validations" = [{ "rule": "isCIDR(self) && cidr(self).ip().family() == 4", "message": "expected an IPv4 subnet in CIDR notation" }]))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv4: Option<String>,
+    /// The IPv6 subnet in CIDR notation.
+    #[schemars(length(max = 43), extend("x-kubernetes-validations" = [{ "rule": "isCIDR(self) && cidr(self).ip().family() == 6", "message": "expected an IPv6 subnet in CIDR notation" }]))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<String>,
+    /// The gateways of the result, at most one of each family. No pod gets them.
+    #[schemars(length(max = 2), inner(length(max = 45)), extend("x-kubernetes-validations" = [{ "rule": "self.all(a, isIP(a))", "message": "expected addresses" }]))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gateways: Vec<String>,
+    /// What no pod gets.
+    #[schemars(length(max = 256))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<Exclusion>,
+}
+
+/// The slices of a pool.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Slices {
+    /// The IPv4 part of a slice.
+    #[schemars(extend("x-kubernetes-validations" = [{ "rule": "self.perNodeMaskSize <= 32", "message": "expected a prefix length of at most 32" }]))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv4: Option<SliceSize>,
+    /// The IPv6 part of a slice. It has as many addresses as the IPv4 part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<SliceSize>,
+    /// The most slices that one node may own. 8 if it is absent.
+    #[schemars(range(min = 1, max = 65536))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_per_node: Option<u32>,
+}
+
+/// The size of a slice in one family.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SliceSize {
+    /// The prefix length of a slice.
+    #[schemars(range(max = 128), extend("x-kubernetes-validations" = [{ "rule": "self == oldSelf", "message": "never changes" }]))]
+    pub per_node_mask_size: u8,
 }
 
 /// An address, a CIDR or `first-last`.

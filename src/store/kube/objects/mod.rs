@@ -1,4 +1,5 @@
-//! The custom resources: the shapes of an address and of a pool, and the names of objects and labels.
+//! The custom resources: the shapes of an address, of a pool and of its slices, and the names of
+//! objects and labels.
 //!
 //! An IPAllocation has one of two holders: an attachment (`ip_allocation`) or a claim
 //! (`claim_object`). `held` tells them apart. `evidence` reads the few fields of allocations, pods and
@@ -12,8 +13,10 @@ pub mod ip_allocation;
 pub mod ip_allocation_status;
 pub mod ip_pool;
 pub mod ip_pool_status;
+pub mod ip_slice;
 pub(crate) mod ipam_claim;
 pub(crate) mod names;
+pub mod slice_geometry;
 pub mod unreadable;
 
 /// The plural name of the resource.

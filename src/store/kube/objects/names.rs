@@ -95,7 +95,7 @@ pub(crate) fn of_scope_in_name(scope: &Scope) -> String {
 
 /// Returns a scope's name if it is a DNS label. Otherwise returns the characters of it that a label
 /// may contain, and a hash.
-fn label(name: &str) -> String {
+pub(crate) fn label(name: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if name.len() <= LONGEST_LABEL
         && name.bytes().all(plain)

@@ -1,0 +1,216 @@
+//! Writes and lists of our other kinds than IPAllocations: the same conditions, and the same
+//! attempts.
+
+use super::answer::{List, is_absent, is_removal, is_taken};
+use super::paging::Place;
+use super::retries::{Call, Failed};
+use super::{Api, Changed, JSON, MERGE, Of, PAGE, escape};
+use crate::api_client::http::{Answer, Method, Request};
+use crate::ipam::Version;
+use crate::retry::Deadline;
+use crate::store::StoreError;
+use crate::store::kube::objects::error_text::on_one_line;
+use crate::store::kube::objects::ip_allocation::{GROUP, VERSION};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+/// How a creation ended.
+pub(crate) enum Created<T> {
+    /// The object exists now.
+    Made(T),
+    /// An object of that name exists. After an attempt with an unknown outcome, it may be ours.
+    Taken,
+}
+
+impl Api {
+    /// Reads an object of one of our kinds. Returns `None` if no object has that name.
+    pub(crate) fn get_object<T: DeserializeOwned>(
+        &self,
+        resource: &'static str,
+        name: &str,
+        deadline: &Deadline,
+    ) -> Result<Option<T>, StoreError> {
+        self.read(resource, name, &path(resource, name), deadline, |body| {
+            serde_json::from_slice(body)
+        })
+    }
+
+    /// Creates an object; its name must be free.
+    pub(crate) fn create_object<T: Serialize + DeserializeOwned>(
+        &self,
+        resource: &'static str,
+        name: &str,
+        object: &T,
+        deadline: &Deadline,
+    ) -> Result<Created<T>, Failed> {
+        let body = serde_json::to_vec(object)
+            .map_err(|error| self.unexpected("create", resource, &error.to_string()))?;
+        let path = format!("/apis/{GROUP}/{VERSION}/{resource}");
+        let request = Request {
+            method: Method::Post,
+            path: &path,
+            accept: JSON,
+            content: Some((JSON, &body)),
+        };
+        let call = Call { resource, verb: "create", name: Some(name), request };
+        let noted = self.noted();
+        self.call(&call, deadline, |answer, _| match answer.status {
+            200..=202 => {
+                let made = self.decode_other("create", resource, answer)?;
+                self.compare(noted, revision(answer).as_deref(), Of::Write);
+                Ok(Some(Created::Made(made)))
+            }
+            409 if is_taken(answer) => Ok(Some(Created::Taken)),
+            _ => Ok(None),
+        })
+    }
+
+    /// Changes an object in exactly the state that was read. `change` is a merge patch (RFC 7396)
+    /// without metadata.
+    pub(crate) fn patch_object<T: DeserializeOwned>(
+        &self,
+        resource: &'static str,
+        name: &str,
+        mut change: serde_json::Value,
+        version: &Version,
+        deadline: &Deadline,
+    ) -> Result<Changed<T>, Failed> {
+        change["metadata"] = json!({ "uid": version.uid, "resourceVersion": version.revision });
+        let (body, path) = (change.to_string(), path(resource, name));
+        let request = Request {
+            method: Method::Patch,
+            path: &path,
+            accept: JSON,
+            content: Some((MERGE, body.as_bytes())),
+        };
+        let call = Call { resource, verb: "patch", name: Some(name), request };
+        let noted = self.noted();
+        self.call(&call, deadline, |answer, outcome_unknown| match answer.status {
+            200 => {
+                let changed = self.decode_other("patch", resource, answer)?;
+                // A patch that changes nothing returns the revision of the existing object.
+                let now = revision(answer).filter(|now| *now != version.revision);
+                self.compare(noted, now.as_deref(), Of::Write);
+                Ok(Some(Changed::Done(changed)))
+            }
+            404 if is_absent(answer) => Ok(Some(Changed::Absent { maybe_ours: outcome_unknown })),
+            409 => Ok(Some(Changed::Conflict)),
+            _ => Ok(None),
+        })
+    }
+
+    /// Removes an object in exactly the state that was read.
+    pub(crate) fn delete_object(
+        &self,
+        resource: &'static str,
+        name: &str,
+        version: &Version,
+        deadline: &Deadline,
+    ) -> Result<Changed<()>, Failed> {
+        let body = json!({
+            "apiVersion": "v1", "kind": "DeleteOptions",
+            "preconditions": { "uid": version.uid, "resourceVersion": version.revision },
+        });
+        let (body, path) = (body.to_string(), path(resource, name));
+        let request = Request {
+            method: Method::Delete,
+            path: &path,
+            accept: JSON,
+            content: Some((JSON, body.as_bytes())),
+        };
+        let call = Call { resource, verb: "delete", name: Some(name), request };
+        self.call(&call, deadline, |answer, outcome_unknown| match answer.status {
+            200 | 202 if is_removal(answer) => Ok(Some(Changed::Done(()))),
+            200 | 202 => Err(self.unexpected("delete", resource, "expected a success, found none")),
+            404 if is_absent(answer) => Ok(Some(Changed::Absent { maybe_ours: outcome_unknown })),
+            409 => Ok(Some(Changed::Conflict)),
+            _ => Ok(None),
+        })
+    }
+
+    /// Returns the objects that a label selector matches.
+    pub(crate) fn list_objects<T: DeserializeOwned>(
+        &self,
+        resource: &'static str,
+        selector: &str,
+        deadline: &Deadline,
+    ) -> Result<Vec<T>, StoreError> {
+        let (mut place, mut objects) = (Place::default(), Vec::new());
+        while !place.is_ended() {
+            if !place.has_time(deadline) {
+                let reason = "the list has more pages than could be read";
+                return Err(self.contended("list", reason, deadline));
+            }
+            let selector = escape(selector);
+            let mut path =
+                format!("/apis/{GROUP}/{VERSION}/{resource}?limit={PAGE}&labelSelector={selector}");
+            if let Some(token) = place.token() {
+                path.push_str(&format!("&continue={}", escape(token)));
+            }
+            let request = Request { method: Method::Get, path: &path, accept: JSON, content: None };
+            let call = Call { resource, verb: "list", name: None, request };
+            let noted = self.noted();
+            let is_first = place.token().is_none();
+            let list = self.call(&call, deadline, |answer, _| match answer.status {
+                200 => self.decode_other::<List>("list", resource, answer).map(Some),
+                _ => Ok(None),
+            })?;
+            if is_first {
+                self.compare(noted, list.metadata.revision().as_deref(), Of::List);
+            }
+            for item in &list.items {
+                match serde_json::from_str(item.get()) {
+                    Ok(object) => objects.push(object),
+                    Err(error) => {
+                        tracing::warn!(resource, %error, "an object that cannot be read is skipped")
+                    }
+                }
+            }
+            let next = list.metadata.next();
+            place.go_on(next).map_err(|reason| self.unexpected("list", resource, reason).error)?;
+        }
+        Ok(objects)
+    }
+
+    fn decode_other<T: DeserializeOwned>(
+        &self,
+        verb: &str,
+        resource: &str,
+        answer: &Answer,
+    ) -> Result<T, Failed> {
+        serde_json::from_slice(&answer.body)
+            .map_err(|error| self.unexpected(verb, resource, &error.to_string()))
+    }
+
+    /// Returns the error for an answer of the right status with the wrong content.
+    fn unexpected(&self, verb: &str, resource: &str, reason: &str) -> Failed {
+        let error = StoreError::Refused {
+            server: self.server.url(),
+            call: format!("{verb} {resource}.{GROUP}"),
+            status: 200,
+            reason: format!("unexpected answer: {}", on_one_line(reason)),
+        };
+        Failed { error, outcome_unknown: true }
+    }
+}
+
+fn path(resource: &str, name: &str) -> String {
+    format!("/apis/{GROUP}/{VERSION}/{resource}/{}", escape(name))
+}
+
+/// Returns the revision of the object in an answer.
+fn revision(answer: &Answer) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Head {
+        metadata: Metadata,
+    }
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Metadata {
+        resource_version: String,
+    }
+    let head: Head = serde_json::from_slice(&answer.body).ok()?;
+    Some(head.metadata.resource_version)
+}

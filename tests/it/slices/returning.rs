@@ -1,0 +1,114 @@
+//! How slices are given back.
+
+use super::{Slices, proxy, seen};
+use crate::support::living::Living;
+use crate::support::nodes::Node;
+use crate::support::proxy::Proxy;
+use serde_json::{Value, json};
+
+fn sweep(node: &Node) {
+    node.sandbox.command(&["sweep", "--yes"]).succeeded();
+}
+
+/// Changes the notes of a node about its slices.
+fn change_notes(node: &Node, change: impl Fn(&mut Value)) {
+    let path = node.state().join("slices");
+    let mut notes: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    notes["slices"].as_array_mut().unwrap().iter_mut().for_each(change);
+    std::fs::write(&path, notes.to_string()).unwrap();
+}
+
+fn states(node: &Node) -> Vec<String> {
+    let notes: Value =
+        serde_json::from_slice(&std::fs::read(node.state().join("slices")).unwrap()).unwrap();
+    let slices = notes["slices"].as_array().unwrap().iter();
+    slices.map(|slice| slice["state"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_node_keeps_one_empty_slice_for_ten_minutes_and_no_second_one() {
+    let Some(slices) = Slices::with(&json!({
+        "ranges": [{"ipv4": "10.62.0.0/24"}], "slices": {"ipv4": {"perNodeMaskSize": 30}},
+    })) else {
+        return;
+    };
+    let node = slices.node("one");
+    let Some(living) = Living::new() else { return skipped!("a network namespace needs root") };
+    let containers: Vec<String> = (0..9).map(|number| format!("p-{number}_0")).collect();
+    for container in &containers {
+        let mut call = slices.call(&node, "ADD", container);
+        call.set("CNI_NETNS", living.path()).run().succeeded();
+    }
+    assert_eq!(slices.owners().len(), 3);
+    sweep(&node);
+    assert_eq!(slices.owners().len(), 3, "none is empty");
+    containers.iter().for_each(|container| slices.del(&node, container));
+    sweep(&node);
+    assert_eq!(slices.owners().len(), 1);
+    sweep(&node);
+    assert_eq!(slices.owners().len(), 1);
+    change_notes(&node, |slice| {
+        let since = slice["empty_since"].as_i64().unwrap();
+        slice["empty_since"] = json!(since - 601_000);
+    });
+    sweep(&node);
+    assert_eq!(slices.owners(), Vec::<String>::new());
+    slices.add(&node, "q-0_0").succeeded();
+    assert_eq!(slices.owners().len(), 1);
+}
+
+#[test]
+fn a_return_that_was_killed_is_finished_and_nothing_is_given_meanwhile() {
+    let Some(slices) = Slices::new("10.62.1.0/24") else { return };
+    let node = slices.node("one");
+    let first = slices.add(&node, "a_0").addresses();
+    slices.del(&node, "a_0");
+    node.sandbox.forget_freed();
+    // Marked, and killed before the object was deleted.
+    change_notes(&node, |slice| slice["state"] = json!("closing"));
+    let second = slices.add(&node, "b_0").addresses();
+    assert_ne!(first, second);
+    assert_eq!(slices.owners().len(), 2);
+    sweep(&node);
+    assert_eq!(slices.owners().len(), 1);
+    assert_eq!(states(&node), ["owned"]);
+    // Deleted, and killed before the note was removed.
+    slices.del(&node, "b_0");
+    change_notes(&node, |slice| slice["state"] = json!("closing"));
+    let name = slices.objects()[0]["metadata"]["name"].as_str().unwrap().to_owned();
+    slices.cluster.text(&["delete", "ipslices", &name]);
+    sweep(&node);
+    assert_eq!(states(&node), Vec::<String>::new());
+}
+
+#[test]
+fn a_slice_in_which_an_address_was_given_meanwhile_stays() {
+    let Some(slices) = Slices::new("10.62.2.0/24") else { return };
+    let node = slices.node("one");
+    let Some(living) = Living::new() else { return skipped!("a network namespace needs root") };
+    let mut call = slices.call(&node, "ADD", "a_0");
+    call.set("CNI_NETNS", living.path()).run().succeeded();
+    change_notes(&node, |slice| slice["state"] = json!("closing"));
+    sweep(&node);
+    assert_eq!((slices.owners().len(), states(&node)), (1, vec!["owned".to_owned()]));
+}
+
+#[test]
+fn a_return_costs_one_request_and_a_sweep_of_a_node_without_slices_none() {
+    let Some(slices) = Slices::new("10.62.3.0/24") else { return };
+    let [one, two] = ["one", "two"].map(|name| slices.node(name));
+    let [of_one, of_two] = [&one, &two].map(|node| proxy(&slices, node));
+    slices.add(&one, "a_0").succeeded();
+    slices.del(&one, "a_0");
+    sweep(&one);
+    change_notes(&one, |slice| slice["empty_since"] = json!(-600_000));
+    let requests = |node: &Node, proxy: &Proxy| {
+        seen(proxy);
+        sweep(node);
+        let all = seen(proxy);
+        all.into_iter().filter(|asked| asked.contains("slice")).collect::<Vec<_>>()
+    };
+    assert_eq!(requests(&two, &of_two), Vec::<String>::new());
+    assert_eq!(requests(&one, &of_one), ["DELETE ipslices"]);
+    assert_eq!(slices.owners(), Vec::<String>::new());
+}
