@@ -8,6 +8,9 @@
 mod leaks;
 mod list;
 mod pool;
+#[cfg(feature = "kube")]
+mod slices;
+mod usage;
 
 #[cfg(feature = "kube")]
 use super::install;
@@ -18,7 +21,10 @@ pub(crate) use leaks::LeaksArgs;
 pub(crate) use list::ListArgs;
 pub(super) use pool::PoolCommand;
 pub(crate) use pool::{ConvertArgs, ManifestFormat};
+#[cfg(feature = "kube")]
+pub(crate) use slices::{SlicesCommand, SlicesListArgs, SlicesRemoveArgs};
 use std::path::PathBuf;
+pub(crate) use usage::UsageArgs;
 
 const ABOUT: &str = "Give each pod an IP address that no other pod in the cluster has";
 
@@ -226,6 +232,10 @@ pub(super) enum Command {
     /// Convert the pools of other programs
     #[command(subcommand)]
     Pool(PoolCommand),
+    /// Show and remove slices of pools
+    #[cfg(feature = "kube")]
+    #[command(subcommand)]
+    Slices(SlicesCommand),
     /// Create and test file stores
     #[command(subcommand)]
     Store(StoreCommand),
@@ -401,21 +411,6 @@ pub(crate) struct ShowArgs {
     pub(crate) network: Option<PathBuf>,
     /// Also show for whom this pool reserves the address, and whether it still gives it; may be
     /// repeated
-    #[arg(long, value_name = "NAME")]
-    pub(crate) pool: Vec<String>,
-    /// Choose the output format
-    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
-    pub(crate) output: Format,
-    #[command(flatten)]
-    pub(crate) store: StoreArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct UsageArgs {
-    /// A NetworkAttachmentDefinition, conflist or plugin configuration; - reads stdin
-    #[arg(value_name = "FILE", required_unless_present = "pool")]
-    pub(crate) file: Option<PathBuf>,
-    /// Show the ranges of this pool of the store; may be repeated
     #[arg(long, value_name = "NAME")]
     pub(crate) pool: Vec<String>,
     /// Choose the output format

@@ -27,6 +27,8 @@ mod reserved_for;
 mod selectors;
 mod set_aside;
 mod show;
+#[cfg(feature = "kube")]
+mod slices;
 mod store_init;
 mod store_probe;
 pub mod sweep;
@@ -49,6 +51,8 @@ pub(crate) use args::{
     RepairArgs, ShowArgs, StoreArgs, SweepArgs, TestArgs, UsageArgs, VerifyArgs, What,
 };
 use args::{Cli, Command, ConfigCommand, ManifestFormat, PoolCommand, StoreCommand};
+#[cfg(feature = "kube")]
+pub(crate) use args::{SlicesCommand, SlicesListArgs, SlicesRemoveArgs};
 use clap::{CommandFactory, FromArgMatches};
 use std::ffi::OsString;
 #[cfg(feature = "kube")]
@@ -130,6 +134,8 @@ fn carry_out(environment: &Environment, cli: &Cli) -> anyhow::Result<()> {
         Command::Validate(ValidateCommand::DualStack(args)) => {
             validate_dual_stack::validate(environment, args)
         }
+        #[cfg(feature = "kube")]
+        Command::Slices(command) => slices::slices(environment, command),
         Command::Pool(PoolCommand::Convert(args)) => pool_convert::convert(args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

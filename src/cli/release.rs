@@ -90,6 +90,10 @@ pub(super) fn release(
     }
     if whole_node {
         forget_node(store.as_ref(), found.is_empty(), &|held| located.life(held))?;
+        #[cfg(feature = "kube")]
+        if other_node && args.network.is_none() {
+            super::slices::release_of(store.as_ref(), &acting)?;
+        }
     }
     Ok(())
 }

@@ -220,6 +220,13 @@ fn give(
         let message = format!("{id} is not for the namespace {namespace}, see its spec.namespaces");
         return explain("AllocationFailed", message);
     }
+    if pool.scope.is_of_slices() {
+        // A single address may be in a slice, where its node gives it without asking.
+        let message = format!(
+            "nodes own the addresses of {id} in slices, so that no claim gets one; use a pool with subnets"
+        );
+        return explain("AllocationFailed", message);
+    }
     if let Some((address, holder)) = held_by(state, claim) {
         return Step::Answer { address, prefix: holder.prefix, gateway: holder.gateway };
     }

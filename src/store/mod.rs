@@ -13,6 +13,7 @@
 //! - [`ipam_claims`]: what a store tells about claims of addresses that outlive a pod
 //! - [`node_identity`]: the node and the machine that a store acts for
 //! - `lowest_free`: finds the lowest free address of a store that tells only whether there is one
+//! - [`slices`]: what a store tells about slices of pools
 //! - `percent`: ids as file names
 //! - [`pools`]: what a store tells about pools
 //! - `filter`: the allocations that a listing selects
@@ -36,6 +37,7 @@ pub mod pools;
 mod session;
 #[cfg(feature = "kube")]
 pub mod sliced;
+pub mod slices;
 pub mod upkeep;
 
 use crate::addr::AddrSet;

@@ -2,6 +2,7 @@
 //! problems and their repairs; this file has the terms that all stores share.
 
 use super::census::Census;
+use super::slices::Slices;
 use super::{Store, StoreError};
 use crate::ipam::{Allocation, Life, NodeName, NodeRelation, Record};
 use crate::retry::Deadline;
@@ -35,6 +36,11 @@ pub enum Extent {
 
 /// A store as its operator uses it. Each call may run at the same time as any other call.
 pub trait Upkeep: Store {
+    /// Returns the slices of the cluster, if the store has slices.
+    fn slices(&self) -> Option<&dyn Slices> {
+        None
+    }
+
     /// Makes sure that the node that the store acts for remembers all records that it can, so that
     /// a repair can recreate them.
     ///

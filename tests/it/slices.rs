@@ -14,6 +14,10 @@ mod giving;
 mod owning;
 /// How slices are given back.
 mod returning;
+/// The DaemonSet's look each minute, and nodes that are off.
+mod review;
+/// What the plugin's token can do.
+mod rights;
 
 /// A pool with slices, and nodes.
 struct Slices {

@@ -1,18 +1,25 @@
-//! Runs the periodic tasks of `install --watch`: `repair`, for records of this node that the
+//! Runs the periodic tasks of `install --watch`: `slices sync` each minute on a node that has slices;
+//! `repair`, for records of this node that the
 //! cluster may have lost, and `sweep` right after it. `repair` also runs at once if a call has seen
 //! that the cluster was restored to an older state. Each task is a process of its own in the host's
 //! mount namespace, because only there do the paths of the runtime's namespaces lead to them. Seen
 //! from elsewhere, nothing counts as dead.
 
+use super::flat_file;
 use super::restored_cluster::SetBack;
 use crate::cli::output;
+use crate::config::StoreKind;
+use crate::plugin::machine::read_small;
 use crate::retry::{Deadline, jittered};
+use crate::store::sliced::DIRECTORY as SLICES;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
 /// The time to the first run: soon after the start, but not on all nodes at once.
 const SOON: Duration = Duration::from_secs(60);
+/// The time from one look at the node's slices to the next.
+const OF_SLICES: Duration = Duration::from_secs(60);
 /// The limit for one run, which no run needs.
 const LIMIT: Duration = Duration::from_secs(600);
 
@@ -28,6 +35,8 @@ pub(super) struct PeriodicTasks<'a> {
     /// The token of the pod, if there is one. `take-over` needs it as evidence.
     token: Option<PathBuf>,
     taken_over: bool,
+    /// Where the addresses in the node's slices are, as seen from here, and when to look next.
+    slices: Slices,
 }
 
 /// Returns the time from one sweep to the next. It differs between nodes, and is `every` on
@@ -40,6 +49,34 @@ struct ProbeStatus {
     child: Child,
     limit: Deadline,
     is_urgent: bool,
+}
+
+/// When the node's slices are compared with the cluster.
+struct Slices {
+    root: PathBuf,
+    next: Deadline,
+}
+
+impl Slices {
+    fn new(namespace: &Path) -> Self {
+        Self { root: super::host_root(namespace), next: Deadline::after(jittered(OF_SLICES)) }
+    }
+
+    /// Returns whether it is time. A node that never had a slice is left alone.
+    fn is_due(&mut self, flat: &Path) -> bool {
+        if !self.next.left().is_zero() {
+            return false;
+        }
+        self.next = Deadline::after(OF_SLICES);
+        let settings =
+            read_small(flat).ok().and_then(|bytes| flat_file::read_flat(flat, &bytes).ok());
+        settings.is_some_and(|settings| {
+            let data_dir = &settings.store.data_dir;
+            let seen = self.root.join(data_dir.strip_prefix("/").unwrap_or(data_dir));
+            matches!(settings.store.kind, StoreKind::Kubernetes { .. })
+                && seen.join(SLICES).exists()
+        })
+    }
 }
 
 impl<'a> PeriodicTasks<'a> {
@@ -63,6 +100,7 @@ impl<'a> PeriodicTasks<'a> {
             set_back,
             token,
             taken_over: false,
+            slices: Slices::new(namespace),
         }
     }
 
@@ -92,6 +130,10 @@ impl<'a> PeriodicTasks<'a> {
             self.start("repair", true);
             return;
         }
+        if self.slices.is_due(&self.flat) {
+            self.start("slices", false);
+            return;
+        }
         if !self.due.left().is_zero() {
             return;
         }
@@ -119,7 +161,11 @@ impl<'a> PeriodicTasks<'a> {
             .filter(|_| command == "take-over")
             .map(std::fs::File::open)
             .transpose()?;
-        let args: &[&str] = if token.is_some() { &[command] } else { &[command, "--yes"] };
+        let args: &[&str] = match command {
+            "slices" => &["slices", "sync"],
+            _ if token.is_some() => &[command],
+            _ => &[command, "--yes"],
+        };
         super::on_the_host(self.namespace)
             .args(args)
             .env(crate::plugin::machine::CONFIG_VARIABLE, &self.flat)

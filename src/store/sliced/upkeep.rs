@@ -2,9 +2,10 @@
 //! finds the way back.
 
 use super::SlicedStore;
-use crate::ipam::{NodeName, Scope};
+use crate::ipam::{Allocation, NodeName, Scope};
 use crate::retry::Deadline;
 use crate::store::disk::Disk;
+use crate::store::slices::{OwnSlice, Removal, Slice, Slices, Synced};
 use crate::store::upkeep::{
     Extent, Finding, IsAlive, IsLeftBehind, Repaired, SetBack, TakenOver, Upkeep, Verified,
 };
@@ -18,13 +19,57 @@ fn marked(finding: Finding) -> Finding {
     Finding { key: format!("{OF_FILES}{}", finding.key), ..finding }
 }
 
+impl<D: Disk> Slices for SlicedStore<D> {
+    fn all(&self, node: Option<&NodeName>, deadline: &Deadline) -> Result<Vec<Slice>, StoreError> {
+        self.kube.list_slices(node, deadline)
+    }
+
+    fn own(&self) -> Result<Vec<OwnSlice>, StoreError> {
+        let mut own = Vec::new();
+        for noted in self.kube.noted_slices()? {
+            let block = noted.object.block();
+            let held = match self.files.is_there()? {
+                false => 0,
+                true => {
+                    let of_block = |held: &Result<Allocation, StoreError>| {
+                        held.as_ref().is_ok_and(|held| block.contains(held.address))
+                    };
+                    self.files.list(&of_pool(&noted.object.spec.pool))?.filter(of_block).count()
+                }
+            };
+            let state = self.kube.state_of_slice(&noted);
+            own.push(OwnSlice { name: noted.name().to_owned(), state, held });
+        }
+        Ok(own)
+    }
+
+    fn sync(&self, deadline: &Deadline) -> Result<Synced, StoreError> {
+        if !self.files.is_there()? {
+            return Ok(Synced::default());
+        }
+        let synced = self.kube.review_slices(deadline)?;
+        Ok(Synced { given_back: self.give_back_slices(deadline)?, ..synced })
+    }
+
+    fn release(&self, node: &NodeName, deadline: &Deadline) -> Result<Vec<Slice>, StoreError> {
+        self.kube.release_slices(node, deadline)
+    }
+
+    fn remove(&self, name: &str, deadline: &Deadline) -> Result<Removal, StoreError> {
+        self.kube.remove_slice(name, deadline)
+    }
+}
+
+fn of_pool(pool: &str) -> Filter {
+    Filter { scope: Some(Scope::of_slices(pool)), ..Filter::default() }
+}
+
 impl<D: Disk> SlicedStore<D> {
     /// Gives back the slices that are empty, but not yet the last one of a pool.
     fn give_back_slices(&self, deadline: &Deadline) -> Result<usize, StoreError> {
         self.kube.give_back_slices(
             &|pool, block| {
-                let filter = Filter { scope: Some(Scope::of_slices(pool)), ..Filter::default() };
-                for held in self.files.list(&filter)? {
+                for held in self.files.list(&of_pool(pool))? {
                     // A record that cannot be read may be of any address.
                     if held.map_or(true, |held| block.contains(held.address)) {
                         return Ok(false);
@@ -38,6 +83,10 @@ impl<D: Disk> SlicedStore<D> {
 }
 
 impl<D: Disk> Upkeep for SlicedStore<D> {
+    fn slices(&self) -> Option<&dyn Slices> {
+        Some(self)
+    }
+
     fn complete(&self, deadline: Deadline) -> Result<(), StoreError> {
         self.kube.complete(deadline)
     }

@@ -187,7 +187,7 @@ fn the_mistakes_of_a_pool_have_paths() {
         &[("a.yaml", &text)],
         &expect![[r#"
             pool bad (/S/checked/a.yaml)
-              mistake: spec.x: unknown key, expected one of subnets, scope, namespaces, nodeSelector, reservations, avoidBuggyAddresses, routes, ipFamilyPolicy, ipFamilies
+              mistake: spec.x: unknown key, expected one of subnets, ranges, slices, scope, namespaces, nodeSelector, reservations, avoidBuggyAddresses, routes, ipFamilyPolicy, ipFamilies
               mistake: spec.subnets[0].subnet: expected a prefix length of 0 to 32 (IPv4) or 0 to 128 (IPv6), found "10.0.0.0/33"
               mistake: spec.scope: expected a string, found 7
             pool none (/S/checked/a.yaml: document 2)

@@ -260,3 +260,18 @@ fn two_machines_of_one_name_do_not_share_a_slice() {
     call.run().succeeded();
     assert_eq!(slices.owners().len(), 2);
 }
+
+#[test]
+fn another_machine_with_a_copy_of_the_disk_does_not_use_the_slice() {
+    let Some(slices) = Slices::new("10.61.14.0/24") else { return };
+    let node = slices.node("one");
+    add_in(&slices, 0, &node, "a_0").succeeded();
+    let before = slices.objects();
+    let mut call = slices.call(&node, "ADD", "b_0");
+    in_boot(1, &node, &mut call);
+    let machine = node.sandbox.write("machine-id", "0123456789abcdef0123456789abcdef\n");
+    call.seeing("/etc/machine-id", &machine);
+    call.run();
+    let after = slices.objects();
+    assert!(after.contains(&before[0]), "{before:?} {after:?}");
+}

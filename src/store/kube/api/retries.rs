@@ -18,6 +18,8 @@ use std::time::Duration;
 pub(crate) const NODES: &str = "nodes";
 /// The resource of a pod.
 pub(crate) const PODS: &str = "pods";
+/// The resource of a Lease.
+pub(crate) const LEASES: &str = "leases";
 /// The resource of an IPAMClaim.
 pub(crate) const IPAM_CLAIMS: &str = "ipamclaims";
 
@@ -54,6 +56,7 @@ impl Call<'_> {
     fn whole_resource(&self) -> String {
         match self.resource {
             NODES | PODS => self.resource.to_owned(),
+            LEASES => format!("{LEASES}.coordination.k8s.io"),
             IPAM_CLAIMS => format!("{IPAM_CLAIMS}.{IPAM_CLAIM_GROUP}"),
             ours => format!("{ours}.{GROUP}"),
         }

@@ -23,7 +23,7 @@ use std::time::{Duration, UNIX_EPOCH};
 const REVISION: &str = "revision";
 const SET_BACK: &str = "set-back";
 /// When a call has seen that last, in milliseconds since the boot. A repair does not remove it.
-const SET_BACK_AT: &str = "set-back-at";
+const SET_BACK_AT: &str = "restored-at";
 
 #[derive(Serialize, Deserialize)]
 struct Mark {

@@ -13,12 +13,6 @@ use crate::store::kube::node_state::slices::{NotedSlice, SliceState};
 use crate::store::kube::objects::ip_slice::{self, IpSlice};
 use serde_json::json;
 
-/// The result of showing that a noted slice is this node's own.
-enum Confirmed {
-    Usable,
-    Lost,
-}
-
 impl KubeStore {
     /// Finds out about each noted slice of a pool that is not usable in this boot.
     pub(super) fn settle_noted(&self, pool: &str, deadline: &Deadline) -> Result<(), StoreError> {
@@ -41,94 +35,55 @@ impl KubeStore {
                 }
                 continue;
             }
-            let name = slice.name().to_owned();
-            if let Confirmed::Lost = self.confirm_slice(slice, deadline)? {
-                tracing::error!(
-                    slice = name,
-                    "another node owns a slice of this node; nothing is given from it any more"
-                );
-            }
+            self.confirm_slice(slice, deadline)?;
         }
         Ok(())
     }
 
     /// Shows that this node owns a noted slice in this boot: the object names the boot, and it is
     /// the object that was noted.
-    fn confirm_slice(
-        &self,
-        noted: NotedSlice,
-        deadline: &Deadline,
-    ) -> Result<Confirmed, StoreError> {
-        let name = noted.name().to_owned();
-        let (uid, mut version) = match noted.object.version() {
-            Some(version) => (version.uid.clone(), Some(version)),
-            None => (String::new(), None),
+    fn confirm_slice(&self, noted: NotedSlice, deadline: &Deadline) -> Result<(), StoreError> {
+        let is_own = |object: &IpSlice| {
+            object.is_of(&self.host.node, self.machine.as_deref())
+                && object.metadata.uid == noted.object.metadata.uid
         };
-        loop {
-            let changed = match &version {
-                Some(version) => {
-                    let boot = json!({"spec": {"bootID": self.host.boot_id}});
-                    self.api.patch_object::<IpSlice>(
-                        ip_slice::PLURAL,
-                        &name,
-                        boot,
-                        version,
-                        deadline,
-                    )?
-                }
-                None => Changed::Conflict,
-            };
-            match changed {
+        let name = noted.name().to_owned();
+        // The disk may be that of another machine.
+        let mut current = Some(noted.object.clone()).filter(is_own);
+        while let Some(version) = current.as_ref().and_then(IpSlice::version) {
+            let boot = json!({"spec": {"bootID": self.host.boot_id}});
+            let changed: Changed<IpSlice> =
+                self.api.patch_object(ip_slice::PLURAL, &name, boot, &version, deadline)?;
+            current = match changed {
                 Changed::Done(object) => {
-                    let slice = NotedSlice::new(object, SliceState::Owned);
-                    self.state.note_slice(&slice, deadline)?;
-                    return Ok(Confirmed::Usable);
+                    return self
+                        .state
+                        .note_slice(&NotedSlice::new(object, SliceState::Owned), deadline);
                 }
-                // The cluster was set back, or somebody removed the object. It is created again,
-                // unless another node is faster.
-                Changed::Absent { .. } => {
-                    let mut again = noted.object.clone();
-                    again.metadata.uid = None;
-                    again.metadata.resource_version = None;
-                    again.spec.boot_id.clone_from(&self.host.boot_id);
-                    let asked = NotedSlice::new(again.clone(), SliceState::Asked);
-                    self.state.note_slice(&asked, deadline)?;
-                    if self.create_asked(&again, deadline)? {
-                        return Ok(Confirmed::Usable);
-                    }
-                    return self.lose(noted, deadline);
-                }
-                Changed::Conflict => {
-                    let found: Option<IpSlice> =
-                        self.api.get_object(ip_slice::PLURAL, &name, deadline)?;
-                    let Some(found) = found else {
-                        version = None;
-                        if deadline.left().is_zero() {
-                            let reason = format!("{name} changed before each attempt");
-                            return Err(self.api.contended("patch", &reason, deadline));
-                        }
-                        continue;
-                    };
-                    let is_own = found.is_of(&self.host.node, self.machine.as_deref())
-                        && found.metadata.uid.as_deref() == Some(&*uid);
-                    if !is_own {
-                        return self.lose(noted, deadline);
-                    }
-                    version = found.version();
-                    if deadline.left().is_zero() {
-                        let reason = format!("{name} changed before each attempt");
-                        return Err(self.api.contended("patch", &reason, deadline));
-                    }
-                }
+                Changed::Conflict => self.api.get_object(ip_slice::PLURAL, &name, deadline)?,
+                Changed::Absent { .. } => None,
+            };
+            if current.is_none() {
+                // The cluster was set back, or somebody removed the object.
+                return self.create_again(noted, deadline).map(drop);
+            }
+            current = current.filter(is_own);
+            if current.is_some() && deadline.left().is_zero() {
+                let reason = format!("{name} changed before each attempt");
+                return Err(self.api.contended("patch", &reason, deadline));
             }
         }
+        self.lose(noted, deadline)
     }
 
     /// Notes that a slice is not this node's own any more.
-    fn lose(&self, noted: NotedSlice, deadline: &Deadline) -> Result<Confirmed, StoreError> {
+    pub(super) fn lose(&self, noted: NotedSlice, deadline: &Deadline) -> Result<(), StoreError> {
         let lost = NotedSlice { state: SliceState::Lost, ..noted };
-        self.state.note_slice(&lost, deadline)?;
-        Ok(Confirmed::Lost)
+        tracing::error!(
+            slice = lost.name(),
+            "another node owns a slice of this node, or it was released; nothing is given from it any more"
+        );
+        self.state.note_slice(&lost, deadline)
     }
 
     /// Lists this node's slices once in each boot, and takes up those that the notes do not have:
@@ -145,7 +100,12 @@ impl KubeStore {
             self.api.list_objects(ip_slice::PLURAL, &self.own_selector(), deadline)?;
         for object in found {
             let name = &object.metadata.name;
-            let is_known = noted.slices.iter().any(|slice| slice.name() == name);
+            let is_known = noted.slices.iter().any(|slice| {
+                // What an earlier boot has asked for was never used.
+                let was_asked =
+                    slice.state == SliceState::Asked && slice.object.spec.boot_id != *boot;
+                slice.name() == name && !was_asked
+            });
             if is_known || !object.is_of(&self.host.node, self.machine.as_deref()) {
                 continue;
             }

@@ -15,6 +15,7 @@
 mod confirm;
 mod cut;
 mod give_back;
+mod review;
 
 use crate::digest;
 use crate::ipam::{Block, Scope, Slicing};
@@ -76,6 +77,18 @@ impl KubeStore {
         }
         self.find_cluster()?;
         Ok(self.state.slices()?.slices)
+    }
+
+    /// Returns what this node may do with a slice, in the words of
+    /// [`crate::store::slices::OwnSlice`].
+    pub(crate) fn state_of_slice(&self, noted: &NotedSlice) -> &'static str {
+        match noted.state {
+            SliceState::Asked => "asked",
+            SliceState::Owned if noted.is_usable(&self.host.boot_id) => "owned",
+            SliceState::Owned => "unconfirmed",
+            SliceState::Closing => "closing",
+            SliceState::Lost => "lost",
+        }
     }
 
     /// Gets one more slice, of which the caller does not know yet: `known` are the blocks that it

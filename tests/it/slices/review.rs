@@ -1,0 +1,145 @@
+//! What the DaemonSet does each minute, and what operators do with slices of nodes that are off.
+
+use super::{Slices, seen};
+use crate::support::nodes::Node;
+use crate::support::sandbox::Ended;
+use serde_json::json;
+use std::time::{Duration, SystemTime};
+
+fn sync(node: &Node) -> Ended {
+    node.sandbox.command(&["slices", "sync"])
+}
+
+fn name(slices: &Slices) -> String {
+    slices.objects()[0]["metadata"]["name"].as_str().unwrap().to_owned()
+}
+
+fn change(slices: &Slices, spec: &serde_json::Value) {
+    let patch = json!({"spec": spec}).to_string();
+    slices.cluster.text(&["patch", "ipslices", &name(slices), "--type=merge", "-p", &patch]);
+}
+
+/// Writes the Lease of a node, as its kubelet renewed it some time ago.
+#[allow(clippy::disallowed_methods, reason = "the kubelet uses this clock")]
+fn renew(slices: &Slices, node: &Node, ago: Duration) {
+    let at = humantime::format_rfc3339_micros(SystemTime::now() - ago).to_string();
+    let space =
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-node-lease"}});
+    slices.cluster.apply(&space.to_string());
+    let lease = json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {"name": node.name, "namespace": "kube-node-lease"}, "spec": {"renewTime": at},
+    });
+    slices.cluster.apply(&lease.to_string());
+}
+
+fn as_operator(slices: &Slices, node: &Node, args: &[&str]) -> Ended {
+    let kubeconfig = slices.cluster.kubeconfig();
+    let args = [args, &["--kubeconfig", kubeconfig.to_str().unwrap()]].concat();
+    node.sandbox.command(&args)
+}
+
+#[test]
+fn a_slice_that_the_cluster_has_lost_is_created_again_within_a_minute() {
+    let Some(slices) = Slices::new("10.63.0.0/24") else { return };
+    let node = slices.node("one");
+    let proxy = super::proxy(&slices, &node);
+    slices.add(&node, "a_0").succeeded();
+    let owners = slices.owners();
+    slices.cluster.text(&["delete", "ipslices", &name(&slices)]);
+    let said = sync(&node).succeeded().stderr.clone();
+    assert!(said.contains("which the cluster had lost"), "{said}");
+    assert_eq!(slices.owners(), owners);
+    seen(&proxy);
+    slices.add(&node, "b_0").succeeded();
+    assert!(seen(&proxy).iter().all(|asked| !asked.contains("ipslices")));
+}
+
+#[test]
+fn a_slice_that_another_node_got_meanwhile_gives_nothing_any_more() {
+    let Some(slices) = Slices::new("10.63.1.0/24") else { return };
+    let node = slices.node("one");
+    let first = slices.add(&node, "a_0").addresses();
+    let mut object = slices.objects().remove(0);
+    slices.cluster.text(&["delete", "ipslices", &name(&slices)]);
+    let metadata = &object["metadata"];
+    object["metadata"] = json!({"name": metadata["name"], "labels": metadata["labels"]});
+    object["spec"]["node"] = json!("another");
+    slices.cluster.apply(&object.to_string());
+    let said = sync(&node).succeeded().stderr.clone();
+    assert!(said.contains("may have two holders"), "{said}");
+    let second = slices.add(&node, "b_0").addresses();
+    assert_ne!(
+        first[0].rsplit('.').next().unwrap().parse::<u8>().unwrap() / 16,
+        second[0].rsplit('.').next().unwrap().parse::<u8>().unwrap() / 16
+    );
+    slices.del(&node, "a_0");
+    let said = sync(&node).succeeded().stderr.clone();
+    assert!(!said.contains("error"), "{said}");
+    assert_eq!(slices.owners().len(), 2);
+}
+
+#[test]
+fn a_slice_that_names_another_boot_than_the_running_one_gives_nothing_any_more() {
+    let Some(slices) = Slices::new("10.63.2.0/24") else { return };
+    let node = slices.node("one");
+    slices.add(&node, "a_0").succeeded();
+    // A copy of this machine has started, and uses the slice.
+    change(&slices, &json!({"bootID": super::BOOTS[2]}));
+    assert!(sync(&node).succeeded().stderr.contains("may have two holders"));
+    slices.add(&node, "b_0").succeeded();
+    assert_eq!(slices.owners().len(), 2);
+}
+
+#[test]
+fn the_slices_of_a_node_that_is_off_are_released_and_removed_after_ten_minutes() {
+    let Some(slices) = Slices::new("10.63.3.0/28") else { return };
+    let [one, two] = ["one", "two"].map(|name| slices.node(name));
+    slices.add(&one, "a_0").succeeded();
+    let slice = name(&slices);
+    let kept = as_operator(&slices, &two, &["slices", "remove", &slice]);
+    assert_eq!(kept.status, Some(1));
+    assert!(kept.stderr.contains("its node gives addresses from it"), "{kept:?}");
+    renew(&slices, &one, Duration::from_secs(30));
+    let released = as_operator(&slices, &two, &["release", "--node", &one.name, "--yes"]);
+    assert!(released.succeeded().stdout.contains("released slice 10.63.3.0/28"), "{released:?}");
+    assert_eq!(slices.add(&two, "b_0").code(), 100, "it is still the node's");
+    let kept = as_operator(&slices, &two, &["slices", "remove", &slice]);
+    assert_eq!(kept.status, Some(1));
+    assert!(kept.stderr.contains("has renewed its Lease 3"), "{kept:?}");
+    // The node was only cut off.
+    assert!(sync(&one).succeeded().stderr.contains("is not this node's slice any more"));
+    assert_eq!(slices.add(&one, "c_0").code(), 100);
+    renew(&slices, &one, Duration::from_secs(601));
+    let removed = as_operator(&slices, &two, &["slices", "remove", &slice]);
+    removed.succeeded();
+    slices.add(&two, "b_0").succeeded();
+    let absent = as_operator(&slices, &two, &["slices", "remove", "nothing"]);
+    assert!(absent.stderr.contains("no slice has this name"), "{absent:?}");
+}
+
+#[test]
+fn the_list_shows_owners_and_what_the_node_itself_knows() {
+    let Some(slices) = Slices::new("10.63.4.0/24") else { return };
+    let [one, two] = ["one", "two"].map(|name| slices.node(name));
+    slices.add(&one, "a_0").succeeded();
+    let second = slices.add(&two, "b_0").addresses();
+    let list = |args: &[&str]| {
+        let pool = ["--pool", slices.pool.as_str()];
+        let args = [&["slices", "list"], &pool[..], args].concat();
+        one.sandbox.command(&args).succeeded().stdout.clone()
+    };
+    let text = list(&[]);
+    let held = |node: &Node| {
+        let line = text.lines().find(|line| line.contains(&node.name)).unwrap();
+        line.split_whitespace().last().unwrap().to_owned()
+    };
+    assert_eq!([held(&one), held(&two)], ["1", "-"], "{text}");
+    let of_address = list(&[&second[0]]);
+    assert_eq!(of_address.lines().count(), 2, "{of_address}");
+    assert!(of_address.contains(&two.name), "{of_address}");
+    let document: serde_json::Value =
+        serde_json::from_str(&list(&["-o", "json", "--node", &one.name])).unwrap();
+    assert_eq!(document[0]["state"], json!("owned"));
+    assert_eq!(document[0]["held"], json!(1));
+}
