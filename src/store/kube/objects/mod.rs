@@ -14,6 +14,7 @@ pub mod ip_pool;
 pub mod ip_pool_status;
 pub(crate) mod ipam_claim;
 pub(crate) mod names;
+pub(crate) mod pod_annotations;
 pub mod unreadable;
 
 /// The plural name of the resource.
