@@ -56,6 +56,41 @@ pub struct HolderFields {
     pub view: ViewFields,
 }
 
+/// Who holds an address.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AllocationSpec {
+    /// The format of the record. Absent for the first one.
+    pub format: Option<u64>,
+    /// The prefix length.
+    pub prefix: u8,
+    /// The gateway. Empty if there is none.
+    pub gateway: String,
+    /// The claim. Absent for an address that an attachment holds.
+    pub claim: Option<ObjectRef>,
+    /// The pool of the claim.
+    pub pool: Option<ObjectRef>,
+    /// The attachment. Empty for an address that a claim holds.
+    #[serde(flatten)]
+    pub attachment: HolderFields,
+}
+
+/// An object of the API.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ObjectRef {
+    /// The group of its kind.
+    pub api_group: String,
+    /// Its kind.
+    pub kind: String,
+    /// Its namespace. Empty for an object without one.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+}
+
 /// The pod of an attachment.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]

@@ -5,6 +5,7 @@
 //! nodes by which leak candidates are found.
 
 pub mod claim_object;
+pub mod cluster_api;
 pub(crate) mod error_text;
 pub mod evidence;
 pub mod held;
