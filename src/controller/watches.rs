@@ -247,8 +247,9 @@ fn cluster(state: &mut State, object: &ClusterObject) -> Vec<Work> {
 
 fn network(state: &mut State, object: &NetworkObject) -> Vec<Work> {
     let configuration = object.data.get("spec").and_then(|spec| spec.get("config")?.as_str());
-    let ranges = network_ranges::of(configuration.unwrap_or_default());
-    state.apply_network(&Name::of(&object.metadata), ranges)
+    let name = Name::of(&object.metadata);
+    let ranges = network_ranges::of(configuration.unwrap_or_default(), &name.name);
+    state.apply_network(&name, ranges)
 }
 
 /// Notes an IPAllocation as the API server has it.

@@ -126,6 +126,12 @@ impl Held {
         self.scopes.values().map(BTreeMap::len).sum()
     }
 
+    /// Returns how many addresses are held in a scope.
+    #[must_use]
+    pub fn count_in(&self, scope: &str) -> usize {
+        self.scopes.get(scope).map_or(0, BTreeMap::len)
+    }
+
     /// Returns an IPAllocation by its name.
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&Holding> {
