@@ -6,11 +6,11 @@
 //! worse. No error message shows content, because it may be secret.
 
 use super::url::Url;
+use crate::json::Json;
 use crate::small_file::{error_text, read_small};
+use crate::yaml::{Documents, YamlError};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 use std::path::{Path, PathBuf};
 
 /// The reasons why a kubeconfig cannot be used.
@@ -81,73 +81,33 @@ pub(crate) struct Kubeconfig {
     pub(crate) proxy_url: Option<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct File {
-    current_context: Option<String>,
-    #[serde(default)]
-    clusters: Option<Vec<NamedCluster>>,
-    #[serde(default)]
-    contexts: Option<Vec<NamedContext>>,
-    #[serde(default)]
-    users: Option<Vec<NamedUser>>,
-}
-
-#[derive(Deserialize)]
-struct NamedCluster {
-    name: String,
-    cluster: Option<Cluster>,
-}
-
-#[derive(Deserialize)]
-struct NamedContext {
-    name: String,
-    context: Option<Context>,
-}
-
-#[derive(Deserialize)]
-struct NamedUser {
-    name: String,
-    user: Option<User>,
-}
-
-#[derive(Deserialize)]
-struct Context {
-    cluster: Option<String>,
-    user: Option<String>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "kebab-case", default)]
+/// What is read of the current context's cluster.
+#[derive(Default)]
 struct Cluster {
     server: Option<String>,
     tls_server_name: Option<String>,
-    insecure_skip_tls_verify: Option<bool>,
+    is_insecure: bool,
     certificate_authority: Option<String>,
     certificate_authority_data: Option<String>,
     proxy_url: Option<String>,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "kebab-case", default)]
+/// What is read of the current context's user.
+#[derive(Default)]
 struct User {
     client_certificate: Option<String>,
     client_certificate_data: Option<String>,
     client_key: Option<String>,
     client_key_data: Option<String>,
     token: Option<String>,
-    #[serde(rename = "tokenFile")]
     token_file: Option<String>,
-    username: Option<String>,
-    password: Option<String>,
-    exec: Option<IgnoredAny>,
-    auth_provider: Option<IgnoredAny>,
-    #[serde(rename = "as")]
-    act_as: Option<IgnoredAny>,
-    as_uid: Option<IgnoredAny>,
-    as_groups: Option<IgnoredAny>,
-    as_user_extra: Option<IgnoredAny>,
 }
+
+/// What a file should be, for messages.
+const EXPECTED: &str = "expected a kubeconfig in YAML or JSON";
+
+/// The maximum number of values of a kubeconfig, keys included.
+const MOST_VALUES: usize = 100_000;
 
 /// The supported credentials of a user, for messages.
 const UNDERSTOOD: &str = "only token, tokenFile, client-certificate and client-key are";
@@ -171,11 +131,6 @@ fn read(path: &Path, role: &str) -> Result<Vec<u8>, ClientError> {
     })
 }
 
-/// Returns a text that is present and not empty. client-go treats an empty text as missing.
-fn given(text: Option<String>) -> Option<String> {
-    text.filter(|text| !text.is_empty())
-}
-
 /// The reader of one kubeconfig.
 struct Reader<'a> {
     path: &'a Path,
@@ -192,56 +147,45 @@ impl Reader<'_> {
 
     fn parse(&self, bytes: &[u8]) -> Result<Kubeconfig, ClientError> {
         let file = self.decode(bytes)?;
-        let Some(name) = given(file.current_context) else {
+        let Some(name) = self.text(&file, "current-context")? else {
             return Err(
                 self.malformed("current-context: expected the name of a context, found none")
             );
         };
-        let contexts = file.contexts.unwrap_or_default();
-        let Some(context) = contexts
-            .into_iter()
-            .find(|context| context.name == name)
-            .and_then(|named| named.context)
-        else {
+        let Some(context) = self.named(&file, "contexts", "context", &name)? else {
             return Err(
                 self.malformed(format!("current-context: no context has the name {name:?}"))
             );
         };
-        let Some(name) = given(context.cluster) else {
+        let Some(name) = self.text(context, "cluster")? else {
             return Err(
                 self.malformed("the current context: expected the name of a cluster, found none")
             );
         };
-        let clusters = file.clusters.unwrap_or_default();
-        let Some(cluster) = clusters
-            .into_iter()
-            .find(|cluster| cluster.name == name)
-            .and_then(|named| named.cluster)
-        else {
+        let Some(cluster) = self.named(&file, "clusters", "cluster", &name)? else {
             return Err(
                 self.malformed(format!("the current context: no cluster has the name {name:?}"))
             );
         };
-        let user = match given(context.user) {
+        let cluster = self.cluster(cluster)?;
+        let user = match self.text(context, "user")? {
             None => User::default(),
-            Some(name) => {
-                match file.users.unwrap_or_default().into_iter().find(|user| user.name == name) {
-                    Some(found) => found.user.unwrap_or_default(),
-                    None => {
-                        return Err(self.malformed(format!(
-                            "the current context: no user has the name {name:?}"
-                        )));
-                    }
+            Some(name) => match self.named(&file, "users", "user", &name)? {
+                Some(user) => self.user(user)?,
+                None => {
+                    return Err(self
+                        .malformed(format!("the current context: no user has the name {name:?}")));
                 }
-            }
+            },
         };
         self.assemble(cluster, user)
     }
 
-    /// Parses JSON with the JSON parser. JSON is also YAML, but the JSON parser is much faster.
-    fn decode(&self, bytes: &[u8]) -> Result<File, ClientError> {
+    /// Returns what the file says. Parses JSON with the JSON parser: JSON is also YAML, but the JSON
+    /// parser is much faster.
+    fn decode(&self, bytes: &[u8]) -> Result<Json, ClientError> {
         if bytes.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{')
-            && let Ok(file) = serde_json::from_slice(bytes)
+            && let Ok(file) = Json::parse_within(bytes, MOST_VALUES)
         {
             return Ok(file);
         }
@@ -254,22 +198,92 @@ impl Reader<'_> {
                 )));
             }
         };
-        serde_saphyr::from_str(text).map_err(|error| {
-            let place = error.location().map_or_else(String::new, |at| {
-                format!(", line {} column {}", at.line(), at.column())
-            });
-            self.malformed(format!("expected a kubeconfig in YAML or JSON{place}"))
+        // kubectl, too, passes over all documents but the first one.
+        match Documents::new(text, MOST_VALUES).next() {
+            None | Some(Ok(Json::Null)) => Ok(Json::Object(Vec::new())),
+            Some(Ok(file @ Json::Object(_))) => Ok(file),
+            Some(Ok(other)) => Err(self.malformed(format!("{EXPECTED}, found {}", other.kind()))),
+            Some(Err(YamlError::Malformed { line, column, .. })) => {
+                Err(self.malformed(format!("{EXPECTED}, line {line} column {column}")))
+            }
+            Some(Err(error @ YamlError::TooMany { .. })) => Err(self.malformed(error.to_string())),
+        }
+    }
+
+    /// Returns the value of this field in the first item of a list that has this name.
+    fn named<'j>(
+        &self,
+        file: &'j Json,
+        list: &str,
+        field: &str,
+        name: &str,
+    ) -> Result<Option<&'j Json>, ClientError> {
+        let items = match file.find(list) {
+            None => return Ok(None),
+            Some(Json::Array(items)) => items,
+            Some(other) => {
+                return Err(
+                    self.malformed(format!("{list}: expected a list, found {}", other.kind()))
+                );
+            }
+        };
+        let found =
+            items.iter().find(|item| item.find("name").and_then(Json::as_str) == Some(name));
+        Ok(found.and_then(|item| item.find(field)))
+    }
+
+    /// Returns a text that is present and not empty. client-go treats an empty text as missing.
+    fn text(&self, object: &Json, key: &str) -> Result<Option<String>, ClientError> {
+        match object.find(key) {
+            None => Ok(None),
+            Some(Json::String(text)) => Ok(Some(text.clone()).filter(|text| !text.is_empty())),
+            Some(other) => {
+                Err(self.malformed(format!("{key}: expected a string, found {}", other.kind())))
+            }
+        }
+    }
+
+    fn cluster(&self, cluster: &Json) -> Result<Cluster, ClientError> {
+        let insecure = "insecure-skip-tls-verify";
+        Ok(Cluster {
+            server: self.text(cluster, "server")?,
+            tls_server_name: self.text(cluster, "tls-server-name")?,
+            is_insecure: match cluster.find(insecure) {
+                None => false,
+                Some(Json::Bool(value)) => *value,
+                Some(other) => {
+                    return Err(self.malformed(format!(
+                        "{insecure}: expected true or false, found {}",
+                        other.kind()
+                    )));
+                }
+            },
+            certificate_authority: self.text(cluster, "certificate-authority")?,
+            certificate_authority_data: self.text(cluster, "certificate-authority-data")?,
+            proxy_url: self.text(cluster, "proxy-url")?,
+        })
+    }
+
+    fn user(&self, user: &Json) -> Result<User, ClientError> {
+        self.refuse(user)?;
+        Ok(User {
+            client_certificate: self.text(user, "client-certificate")?,
+            client_certificate_data: self.text(user, "client-certificate-data")?,
+            client_key: self.text(user, "client-key")?,
+            client_key_data: self.text(user, "client-key-data")?,
+            token: self.text(user, "token")?,
+            token_file: self.text(user, "tokenFile")?,
         })
     }
 
     fn assemble(&self, cluster: Cluster, user: User) -> Result<Kubeconfig, ClientError> {
-        let server = self.server(given(cluster.server))?;
+        let server = self.server(cluster.server)?;
         let authority = self.pem(
             cluster.certificate_authority_data,
             cluster.certificate_authority,
             "certificate-authority",
         )?;
-        let trust = match (cluster.insecure_skip_tls_verify == Some(true), authority) {
+        let trust = match (cluster.is_insecure, authority) {
             (false, Some(pem)) => Trust::Authorities(pem),
             (false, None) => Trust::System,
             (true, None) => Trust::Anybody,
@@ -277,7 +291,6 @@ impl Reader<'_> {
                 return Err(self.malformed("expected either insecure-skip-tls-verify or a certificate-authority, found both"));
             }
         };
-        self.refuse(&user)?;
         let certificate =
             self.pem(user.client_certificate_data, user.client_certificate, "client-certificate")?;
         let key = self.pem(user.client_key_data, user.client_key, "client-key")?;
@@ -294,18 +307,18 @@ impl Reader<'_> {
                         .malformed("client-key: expected also a client-certificate, found none"));
                 }
             };
-        let token = match (given(user.token_file), given(user.token)) {
+        let token = match (user.token_file, user.token) {
             (Some(file), _) => Some(Token::File(self.beside(&file))),
             (None, Some(text)) => Some(Token::Text(text)),
             (None, None) => None,
         };
         Ok(Kubeconfig {
             server,
-            tls_server_name: given(cluster.tls_server_name),
+            tls_server_name: cluster.tls_server_name,
             trust,
             certificate,
             token,
-            proxy_url: given(cluster.proxy_url),
+            proxy_url: cluster.proxy_url,
         })
     }
 
@@ -328,20 +341,15 @@ impl Reader<'_> {
         }
     }
 
-    fn refuse(&self, user: &User) -> Result<(), ClientError> {
-        let kind = if user.exec.is_some() {
+    fn refuse(&self, user: &Json) -> Result<(), ClientError> {
+        let has = |key: &str| user.find(key).is_some();
+        let kind = if has("exec") {
             "exec (a credential plugin)"
-        } else if user.auth_provider.is_some() {
+        } else if has("auth-provider") {
             "auth-provider"
-        } else if user.username.as_ref().is_some_and(|name| !name.is_empty())
-            || user.password.is_some()
-        {
+        } else if self.text(user, "username")?.is_some() || has("password") {
             "username and password (gone since Kubernetes 1.19)"
-        } else if user.act_as.is_some()
-            || user.as_uid.is_some()
-            || user.as_groups.is_some()
-            || user.as_user_extra.is_some()
-        {
+        } else if ["as", "as-uid", "as-groups", "as-user-extra"].into_iter().any(has) {
             "impersonation (as, as-uid, as-groups, as-user-extra)"
         } else {
             return Ok(());
@@ -360,7 +368,7 @@ impl Reader<'_> {
         file: Option<String>,
         key: &str,
     ) -> Result<Option<Pem>, ClientError> {
-        if let Some(mut data) = given(data) {
+        if let Some(mut data) = data {
             data.retain(|c| !c.is_ascii_whitespace());
             let bytes = STANDARD.decode(data).map_err(|_| {
                 self.malformed(format!("{key}-data: expected base64, found other text"))
@@ -370,7 +378,7 @@ impl Reader<'_> {
                 place: format!("{key}-data of {}", self.path.display()),
             }));
         }
-        let Some(file) = given(file) else {
+        let Some(file) = file else {
             return Ok(None);
         };
         let path = self.beside(&file);

@@ -7,7 +7,7 @@
 #[cfg(feature = "kube")]
 mod leaks;
 mod list;
-mod pool;
+pub(super) mod pool;
 #[cfg(feature = "kube")]
 mod slices;
 mod usage;

@@ -30,6 +30,16 @@ pub(super) const DEFINITIONS: List = List {
     accept: "application/json",
 };
 
+/// All IPAllocations.
+pub(super) const ALLOCATIONS: List = List {
+    what: "ipallocations.hereabouts.dev",
+    right: "ipallocations.hereabouts.dev",
+    absent: "apply deploy/crd: the cluster does not have this resource",
+    path: "/apis/hereabouts.dev/v1alpha1/ipallocations",
+    query: "?limit=500",
+    accept: "application/json",
+};
+
 /// All IPPools.
 pub(super) const POOLS: List = List {
     what: "ippools.hereabouts.dev",

@@ -36,10 +36,14 @@ mod together;
 use super::cluster_lists::{Cluster, DEFINITIONS, POOLS};
 use super::input_files::{self, Input, Stdin};
 use super::{CheckArgs, Format, UsageError, output};
-use crate::config::{ConfigError, Content, FlatFile, Origin, networks, no_network};
+#[cfg(feature = "kube")]
+use crate::config::Pool;
+use crate::config::{ConfigError, Content, FlatFile, networks, no_network};
 use crate::environment::Environment;
 use crate::plugin::machine;
 use anyhow::bail;
+#[cfg(feature = "kube")]
+use known_pools::KnownPool;
 use known_pools::KnownPools;
 use report::Report;
 use serde_json::Value;
@@ -56,15 +60,6 @@ pub(super) fn check(environment: &Environment, args: &CheckArgs) -> anyhow::Resu
         mistakes: 0,
         together: Together::default(),
     };
-    #[cfg(feature = "kube")]
-    let cluster = match &args.kubeconfig {
-        Some(kubeconfig) => {
-            let cluster = Cluster::open(kubeconfig, environment)?;
-            checker.known.read(&cluster)?;
-            Some(cluster)
-        }
-        None => None,
-    };
     let stdin = Stdin::default();
     // A network may come before the pool that it names.
     for path in &args.files {
@@ -74,6 +69,15 @@ pub(super) fn check(environment: &Environment, args: &CheckArgs) -> anyhow::Resu
             }
         });
     }
+    #[cfg(feature = "kube")]
+    let cluster = match &args.kubeconfig {
+        Some(kubeconfig) => {
+            let cluster = Cluster::open(kubeconfig, environment)?;
+            let pools = checker.pools_of(&cluster)?;
+            Some((cluster, pools))
+        }
+        None => None,
+    };
     let mut unreadable = Vec::new();
     let mut without_network = 0_usize;
     for path in &args.files {
@@ -91,8 +95,8 @@ pub(super) fn check(environment: &Environment, args: &CheckArgs) -> anyhow::Resu
         });
     }
     #[cfg(feature = "kube")]
-    if let Some(cluster) = &cluster {
-        checker.cluster(cluster)?;
+    if let Some((cluster, pools)) = &cluster {
+        checker.cluster(cluster, pools)?;
     }
     let mistakes = checker.end()?;
     if 0 < without_network {
@@ -136,17 +140,37 @@ impl Checker<'_> {
         })
     }
 
-    /// Checks all pools and networks of a cluster.
+    /// Checks all pools of a cluster, and keeps them for the networks that name them. Returns the
+    /// reports. The files of the check come first, and their networks, too, may name these pools.
     #[cfg(feature = "kube")]
-    fn cluster(&mut self, cluster: &Cluster) -> anyhow::Result<()> {
+    fn pools_of(&mut self, cluster: &Cluster) -> anyhow::Result<Vec<Report>> {
+        let (mut pools, mut reports) = (Vec::new(), Vec::new());
+        cluster.list_if_known(&POOLS, &mut |item| {
+            let found = networks(item.as_bytes(), "", &mut |found| {
+                if let Content::Pool(document) = &found.content
+                    && let Ok(pool) = Pool::parse(document, "")
+                {
+                    pools.push(KnownPool { file: cluster.server.clone(), pool });
+                }
+                let mut report = Report::new(&cluster.server, found.place, found.origin);
+                self.examine(&mut report, item.as_bytes(), found.content);
+                reports.push(report);
+            });
+            reports.extend(found.err().map(|error| Report::of_mistake(&cluster.server, error)));
+            Ok(())
+        })?;
+        self.known.add_cluster(pools);
+        Ok(reports)
+    }
+
+    /// Checks all networks of a cluster, after its pools, of which these are the reports.
+    #[cfg(feature = "kube")]
+    fn cluster(&mut self, cluster: &Cluster, pools: &[Report]) -> anyhow::Result<()> {
         let users = cluster::Users::count(cluster)?;
         let of_network = |report: &mut Report| {
             report.used_by = report.object().map(|object| users.of(&object));
         };
-        cluster.list_if_known(&POOLS, &mut |item| {
-            self.object(&cluster.server, item, &|_| {});
-            Ok(())
-        })?;
+        pools.iter().for_each(|report| self.add(report));
         cluster.list(&DEFINITIONS, &mut |item| {
             self.object(&cluster.server, item, &of_network);
             Ok(())
@@ -175,31 +199,36 @@ impl Checker<'_> {
     }
 
     fn found(&mut self, mut report: Report, bytes: &[u8], content: Content) {
+        self.examine(&mut report, bytes, content);
+        self.add(&report);
+    }
+
+    fn examine(&self, report: &mut Report, bytes: &[u8], content: Content) {
         match content {
             Content::Plugin { configuration, chain } => {
                 let (flat, known) = (self.flat, &self.known);
                 let environment = self.environment;
-                network::examine(&mut report, &configuration, &chain, flat, known, environment);
+                network::examine(report, &configuration, &chain, flat, known, environment);
             }
-            Content::Pool(document) => pool::examine(&mut report, &document, &self.known),
+            Content::Pool(document) => pool::examine(report, &document, &self.known),
             Content::FlatFile(content) => {
-                flat_file::examine(&mut report, bytes, &content, self.environment);
+                flat_file::examine(report, bytes, &content, self.environment);
             }
             Content::Elsewhere(why) => report.not_ours = Some(why.to_owned()),
             Content::Mistake(error) => report.mistakes.add(error),
         }
+    }
+
+    /// Counts a report and prints it.
+    fn add(&mut self, report: &Report) {
         self.mistakes += report.count();
-        self.together.add(&report);
-        self.printer.print(&report);
+        self.together.add(report);
+        self.printer.print(report);
     }
 
     /// Reports a mistake that is not inside a network.
     fn mistake(&mut self, file: &str, error: ConfigError) {
-        let place = if error.place == "file" { String::new() } else { error.place };
-        let mut report = Report::new(file, String::new(), Origin::default());
-        report.mistakes.add(ConfigError { place, ..error });
-        self.mistakes += 1;
-        self.printer.print(&report);
+        self.add(&Report::of_mistake(file, error));
     }
 }
 

@@ -18,6 +18,8 @@ mod list;
 mod locate;
 mod networks;
 mod output;
+#[cfg(feature = "kube")]
+mod pool_adopt;
 mod pool_convert;
 mod pools;
 mod records;
@@ -41,18 +43,16 @@ mod verify;
 
 use crate::environment::Environment;
 #[cfg(feature = "kube")]
-pub(crate) use args::DualStackArgs;
-#[cfg(feature = "kube")]
-pub(crate) use args::LeaksArgs;
-#[cfg(feature = "kube")]
 use args::ValidateCommand;
+#[cfg(feature = "kube")]
+pub(crate) use args::pool::AdoptArgs;
 pub(crate) use args::{
     CheckArgs, ConvertArgs, ExplainArgs, Format, InitArgs, ListArgs, PlaceArgs, ReleaseArgs,
     RepairArgs, ShowArgs, StoreArgs, SweepArgs, TestArgs, UsageArgs, VerifyArgs, What,
 };
 use args::{Cli, Command, ConfigCommand, ManifestFormat, PoolCommand, StoreCommand};
 #[cfg(feature = "kube")]
-pub(crate) use args::{SlicesCommand, SlicesListArgs, SlicesRemoveArgs};
+pub(crate) use args::{DualStackArgs, LeaksArgs, SlicesCommand, SlicesListArgs, SlicesRemoveArgs};
 use clap::{CommandFactory, FromArgMatches};
 use std::ffi::OsString;
 #[cfg(feature = "kube")]
@@ -137,6 +137,8 @@ fn carry_out(environment: &Environment, cli: &Cli) -> anyhow::Result<()> {
         #[cfg(feature = "kube")]
         Command::Slices(command) => slices::slices(environment, command),
         Command::Pool(PoolCommand::Convert(args)) => pool_convert::convert(args),
+        #[cfg(feature = "kube")]
+        Command::Pool(PoolCommand::Adopt(args)) => pool_adopt::adopt(environment, args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut command(), "hereabouts", &mut script);

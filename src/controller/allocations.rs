@@ -5,6 +5,7 @@ use super::requests::Failure;
 use super::shapes::{ADDRESS, CLAIM, IPAM};
 use super::state::{Answer, ClaimHolder, Holder, Holding, Name, PoolState, State, Work};
 use super::work::{Again, Controller, Outcome, now};
+use crate::ipam::adoption::Adoption;
 use crate::ipam::{ClaimAllocation, IPAM_CLAIM, ObjectRef, Source};
 use crate::store::kube::objects::claim_object::ClaimObject;
 use crate::store::kube::objects::names;
@@ -28,17 +29,23 @@ impl Controller {
         };
         let held =
             self.state.borrow().held.named(&object.metadata.name).map(|held| held.holder.clone());
-        match held {
-            Some(Holder::Claim(holder)) if holder.name == *name => {
+        let recorded = held.as_ref().map(Holder::recorded);
+        // Whether somebody holds it will be told soon.
+        if matches!(recorded, Some(None)) {
+            return Ok(Some(SOON));
+        }
+        let recorded = recorded.flatten();
+        match Adoption::of(&name.namespace, &name.name, recorded.as_ref()) {
+            Adoption::Held => {
                 self.state.borrow_mut().conflicts.remove(name);
                 Ok(self.name_if_left(name, object.spec.address))
             }
-            Some(other) => {
-                let Some(other) = other.told() else { return Ok(Some(SOON)) };
+            Adoption::Conflict => {
+                let other = recorded.map(|other| other.told()).unwrap_or_default();
                 self.conflict(name, &object, &other);
                 Ok(None)
             }
-            None => match self.create_allocation(&object, holder).await? {
+            Adoption::New => match self.create_allocation(&object, holder).await? {
                 true => {
                     self.metrics.adopted();
                     tracing::info!("adopted {ADDRESS} {name} with {}", object.spec.address);

@@ -1,6 +1,6 @@
 //! What a claim's status says: the name of its answer, or why there is none.
 
-use super::conditions::{READY, Told, merged};
+use super::conditions::{ALLOCATION_FAILED, READY, Told, merged};
 use super::decide::Reason;
 use super::events::Regarding;
 use super::requests::Failure;
@@ -56,7 +56,7 @@ impl Controller {
     pub(super) async fn explain_refusal(&self, name: &Name, failure: &Failure) {
         let claim = self.state.borrow().claim(name).filter(|claim| claim.is_open()).cloned();
         let Some(claim) = claim else { return };
-        let reason = Reason { reason: "AllocationFailed", message: failure.to_string() };
+        let reason = Reason { reason: ALLOCATION_FAILED, message: failure.to_string() };
         if let Err(Failure::Refused { .. }) = self.explain(name, &claim, &reason).await {
             let version = self.requests.claims.api_version.clone();
             let regarding = Regarding::object(version, CLAIM, name, &claim.version.uid);

@@ -6,6 +6,14 @@ use std::time::SystemTime;
 /// The type of the condition that says whether an object can be used.
 pub const READY: &str = "Ready";
 
+/// Reasons why a claim of a machine has no address (Cluster API, contract of IPAM providers): its pool
+/// is not there or cannot be used.
+pub const POOL_NOT_READY: &str = "PoolNotReady";
+/// Its pool has no free address.
+pub const POOL_EXHAUSTED: &str = "PoolExhausted";
+/// Anything else is in the way.
+pub const ALLOCATION_FAILED: &str = "AllocationFailed";
+
 /// What a condition is to say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {

@@ -4,7 +4,7 @@
 //! claim's status. After each of them, the next decision is made from the state that it left, so
 //! that a controller that starts in the middle goes on there.
 
-use super::conditions::READY;
+use super::conditions::{ALLOCATION_FAILED, POOL_EXHAUSTED, POOL_NOT_READY, READY};
 use super::pool::{Part, PoolId, PoolKind};
 use super::shapes::{ADDRESS, RELEASE_ADDRESS};
 use super::state::{Answer, Claim, ClaimHolder, Holder, Name, PoolState, State};
@@ -66,7 +66,7 @@ pub struct Candidate {
 /// providers), and a text for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reason {
-    /// `PoolNotReady`, `PoolExhausted` or `AllocationFailed`.
+    /// [`POOL_NOT_READY`], [`POOL_EXHAUSTED`] or [`ALLOCATION_FAILED`].
     pub reason: &'static str,
     /// What is wrong, and what to do.
     pub message: String,
@@ -111,10 +111,10 @@ pub fn claim(state: &State, name: &Name, now: SystemTime, instant: Instant) -> S
     let is_protected = claim.finalizers.iter().any(|text| text == RELEASE_ADDRESS);
     match (claim.deleted_at, of_later_version(state, claim)) {
         (None, _) if !is_protected => Step::Protect,
-        (_, Some(text)) => explain("AllocationFailed", text),
+        (_, Some(text)) => explain(ALLOCATION_FAILED, text),
         (Some(deleted), None) => release(state, name, claim, pool, now, deleted),
         (None, None) => match pool {
-            None => explain("PoolNotReady", format!("there is no {id}")),
+            None => explain(POOL_NOT_READY, format!("there is no {id}")),
             Some(pool) if pool.is_paused => Step::Rest,
             Some(pool) => give(state, name, claim, id, pool, instant),
         },
@@ -134,7 +134,7 @@ fn of_later_version(state: &State, claim: &Claim) -> Option<String> {
 fn refuse(claim: &Claim) -> Step {
     match &claim.prefix_pool {
         Some(pool) if claim.is_open() && claim.deleted_at.is_none() => explain(
-            "AllocationFailed",
+            ALLOCATION_FAILED,
             format!(
                 "{pool}: hereabouts-controller gives single addresses, and no prefixes; use an InClusterIPPool, a GlobalInClusterIPPool or an IPPool"
             ),
@@ -207,10 +207,10 @@ fn give(
     }
     let supply = match &pool.supply {
         Err(mistake) => {
-            return explain("PoolNotReady", format!("{id} cannot be used: {mistake}"));
+            return explain(POOL_NOT_READY, format!("{id} cannot be used: {mistake}"));
         }
         Ok(_) if pool.is_ending => {
-            return explain("PoolNotReady", format!("{id} is being deleted"));
+            return explain(POOL_NOT_READY, format!("{id} is being deleted"));
         }
         Ok(_) if pool.wished.is_some() && !pool.is_protected() => return Step::Rest,
         Ok(supply) => supply,
@@ -218,7 +218,7 @@ fn give(
     let namespace = &*name.namespace;
     if !pool.namespaces.is_empty() && !pool.namespaces.iter().any(|text| text == namespace) {
         let message = format!("{id} is not for the namespace {namespace}, see its spec.namespaces");
-        return explain("AllocationFailed", message);
+        return explain(ALLOCATION_FAILED, message);
     }
     if pool.scope.is_of_slices() {
         // A single address may be in a slice, where its node gives it without asking.
@@ -238,7 +238,7 @@ fn give(
     });
     match candidate {
         Some(candidate) => Step::Hold(candidate),
-        None => explain("PoolExhausted", exhausted(state, id, pool)),
+        None => explain(POOL_EXHAUSTED, exhausted(state, id, pool)),
     }
 }
 
@@ -248,7 +248,7 @@ fn publish(state: &State, name: &Name, answer: &Answer) -> Step {
     let pool = answer.pool.as_ref().and_then(|id| state.pool(id));
     let (Some(pool), Some(address)) = (pool, answer.address) else {
         let message = format!("{ADDRESS} {name} names no address of a pool that is known");
-        return explain("AllocationFailed", message);
+        return explain(ALLOCATION_FAILED, message);
     };
     let held = state.held.get(&pool.scope_label, address).map(|holding| &holding.holder);
     if matches!(held, Some(Holder::Claim(holder)) if holder.name == *name) {
@@ -260,7 +260,7 @@ fn publish(state: &State, name: &Name, answer: &Answer) -> Step {
     let message = format!(
         "{ADDRESS} {name} has {address}, which is held by {other}; delete the {ADDRESS}, and this claim gets another address"
     );
-    explain("AllocationFailed", message)
+    explain(ALLOCATION_FAILED, message)
 }
 
 /// Returns the address that a claim is promised when it is first seen, so that claims get addresses
@@ -313,7 +313,7 @@ fn held_by<'s>(state: &'s State, claim: &Claim) -> Option<(IpAddr, &'s ClaimHold
 
 fn wanted(state: &State, id: &PoolId, pool: &PoolState, text: &str, instant: Instant) -> Step {
     let fails = |reason: String| {
-        explain("AllocationFailed", format!("annotation hereabouts.dev/address: {reason}"))
+        explain(ALLOCATION_FAILED, format!("annotation hereabouts.dev/address: {reason}"))
     };
     let address = match parse_address(text) {
         Ok(address) => address,

@@ -6,21 +6,26 @@
 //! known names. If there is none, the finalizer is taken away.
 
 use super::conditions::{Told, merged};
+use super::lack;
 use super::requests::Failure;
 use super::shapes::IpamClaimStatus;
-use super::state::{ClaimHolder, Holder, IpamClaim, Kind, Name, State, Version};
-use super::work::{Controller, Outcome, now};
+use super::state::{ClaimHolder, Finding, Holder, IpamClaim, Kind, Name, State, Version};
+use super::work::{Again, Controller, Outcome, now};
 use crate::ipam::{IPAM_CLAIM, Scope, USERS};
 use crate::store::kube::objects::claim_object::IN_USE;
+use crate::store::kube::objects::ip_pool_status::Condition;
 use crate::store::kube::objects::names;
 use k8s::ResourceExt;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// A pause until the watch has told more.
 const SOON: Duration = Duration::from_secs(1);
+/// How often it is looked at why a claim has no address.
+const LOOK: Duration = Duration::from_secs(15);
 /// The condition of an IPAMClaim, and its reason if the claim has addresses
 /// (github.com/k8snetworkplumbingwg/ipamclaims).
 const ALLOCATED: &str = "IPsAllocated";
@@ -95,10 +100,12 @@ impl Controller {
         None
     }
 
-    /// Says in the status of a claim which addresses it has, and which pod uses them.
+    /// Says in the status of a claim which addresses it has, and which pod uses them, or why it has
+    /// none.
     pub(super) async fn see_to_ipam_claim(&self, name: &Name) -> Outcome {
-        let Some((version, status)) = wanted(&self.state.borrow(), name) else {
-            return Ok(None);
+        let (again, wanted) = wanted(&mut self.state.borrow_mut(), name, Instant::now());
+        let Some((version, status)) = wanted else {
+            return Ok(again);
         };
         let patch = json!({
             "metadata": {"uid": &*version.uid, "resourceVersion": &*version.revision},
@@ -108,7 +115,7 @@ impl Controller {
         match self.requests.patch_status(&api, "ipamclaims/status", &name.name, &patch).await {
             Ok(object) => {
                 self.apply(|state| state.apply_ipam_claim(&object));
-                Ok(None)
+                Ok(again)
             }
             Err(Failure::Gone) => Ok(None),
             Err(Failure::Changed) => Ok(Some(SOON)),
@@ -117,10 +124,48 @@ impl Controller {
     }
 }
 
-/// Returns the status that a claim should have, if it has another one. A claim that holds nothing
-/// keeps its status: the plugin takes its addresses for a wish.
-fn wanted(state: &State, name: &Name) -> Option<(Version, IpamClaimStatus)> {
-    let claim = state.ipam_claim(name)?;
+/// Returns when to look again, and the status that a claim should have, if it has another one.
+fn wanted(
+    state: &mut State,
+    name: &Name,
+    now: Instant,
+) -> (Again, Option<(Version, IpamClaimStatus)>) {
+    let Some(claim) = state.ipam_claim(name).cloned() else { return (None, None) };
+    let (again, status) = match status_of_holder(state, &claim) {
+        Some(status) => (None, Some(status)),
+        None => {
+            let again = (!claim.network.is_empty()).then_some(LOOK);
+            (again, status_without_address(&claim, lack::find(state, name, &claim, now)))
+        }
+    };
+    let status = status.filter(|status| *status != claim.status);
+    (again, status.map(|status| (claim.version, status)))
+}
+
+/// Returns the status of a claim that holds nothing. It keeps its addresses: the plugin takes them for
+/// a wish.
+fn status_without_address(claim: &IpamClaim, found: Finding) -> Option<IpamClaimStatus> {
+    let before = &claim.status.conditions;
+    let conditions = match found {
+        Finding::Unknown => return None,
+        Finding::Lack { reason, message } => {
+            let told = Told { kind: ALLOCATED, is_true: false, reason, message };
+            merged(before, &[told], claim.generation, now())
+        }
+        // It gets an address when a pod asks. What stood in its way does not any more.
+        Finding::Room => {
+            let is_over = |found: &&Condition| {
+                found.kind == ALLOCATED
+                    && [lack::EXHAUSTED, lack::CONFLICT].contains(&found.reason.as_str())
+            };
+            before.iter().filter(|found| !is_over(found)).cloned().collect()
+        }
+    };
+    Some(IpamClaimStatus { conditions, ..claim.status.clone() })
+}
+
+/// Returns the status of a claim that holds addresses.
+fn status_of_holder(state: &State, claim: &IpamClaim) -> Option<IpamClaimStatus> {
     let uid = &claim.version.uid;
     let held: BTreeMap<IpAddr, u8> = state
         .held
@@ -149,8 +194,7 @@ fn wanted(state: &State, name: &Name) -> Option<(Version, IpamClaimStatus)> {
     if held.is_empty() {
         return None;
     }
-    let status = of(claim, &held, users.last_key_value().map(|(_, pod)| *pod));
-    (status != claim.status).then(|| (claim.version.clone(), status))
+    Some(of(claim, &held, users.last_key_value().map(|(_, pod)| *pod)))
 }
 
 /// Returns the status of a claim with these addresses. The pod of the newest user counts: after a

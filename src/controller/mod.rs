@@ -26,6 +26,7 @@ pub mod extent;
 pub mod first_sights;
 pub mod freeing;
 pub mod ipam_claims;
+pub mod lack;
 pub mod leaks;
 pub mod lease;
 pub mod marks;

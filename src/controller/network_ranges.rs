@@ -8,6 +8,7 @@ use crate::config::{CniArgs, Content, IpamPlugin, Merged, Network, Settings, Sto
 use crate::ipam::{ConfiguredRange, Scope};
 use crate::json::Json;
 use serde_json::json;
+use std::rc::Rc;
 
 /// The group of NetworkAttachmentDefinitions.
 pub const GROUP: &str = "k8s.cni.cncf.io";
@@ -31,12 +32,26 @@ pub struct NetworkRanges {
     pub is_in_files: bool,
     /// What it gives.
     pub given: Blocks,
+    /// Its name, which pods and IPAMClaims know.
+    pub name: Rc<str>,
+    /// The same by sets, if it has several. Empty if they are many.
+    sets: Vec<Blocks>,
+    /// The pools that it names. It then gives nothing itself.
+    pub pools: Vec<String>,
 }
 
-/// Returns the ranges of the networks in the configuration of a NetworkAttachmentDefinition. A
-/// network that names pools, or that is not for hereabouts, has none.
+impl NetworkRanges {
+    /// Returns what it gives, by sets: a pod gets one address of each.
+    #[must_use]
+    pub fn sets(&self) -> &[Blocks] {
+        if self.sets.is_empty() { std::slice::from_ref(&self.given) } else { &self.sets }
+    }
+}
+
+/// Returns the networks in the configuration of a NetworkAttachmentDefinition of this name, which is
+/// also that of a network without a name (Multus). One that is not for hereabouts is none.
 #[must_use]
-pub fn of(configuration: &str) -> Vec<NetworkRanges> {
+pub fn of(configuration: &str, name: &str) -> Vec<NetworkRanges> {
     let object = json!({
         "apiVersion": format!("{GROUP}/{VERSION}"), "kind": KIND, "spec": {"config": configuration},
     });
@@ -45,36 +60,50 @@ pub fn of(configuration: &str) -> Vec<NetworkRanges> {
         if let Content::Plugin { configuration, .. } = one.content
             && found.len() < MOST_NETWORKS
         {
-            found.extend(of_plugin(&configuration));
+            found.extend(of_plugin(&configuration, name));
         }
     });
     if read.is_ok() { found } else { Vec::new() }
 }
 
-fn of_plugin(configuration: &Json) -> Option<NetworkRanges> {
+fn of_plugin(configuration: &Json, name: &str) -> Option<NetworkRanges> {
     if IpamPlugin::of(configuration) != IpamPlugin::Ours {
         return None;
     }
     let merged = Merged::new(configuration, None).ok()?;
     let network = Network::parse(&merged, &CniArgs::default()).ok()?;
-    let given = given(&network);
+    let given = given(network.sets.iter().flat_map(|set| &set.ranges));
+    let mut sets: Vec<Blocks> =
+        network.sets.iter().map(|set| self::given(set.ranges.iter())).collect();
+    if sets.len() == 1 || sets.iter().flat_map(Blocks::ranges).nth(MOST_RANGES).is_some() {
+        sets = Vec::new();
+    }
+    let name = configuration.find("name").and_then(Json::as_str).unwrap_or(name);
     let settings = Settings::parse(&merged, false).ok();
     let store = settings.map(|settings| settings.store);
     let is_in_files = store.is_some_and(|store| store.named && store.kind == StoreKind::File);
-    (!given.is_empty()).then_some(NetworkRanges { scope: network.scope, is_in_files, given })
+    let gives = !given.is_empty() || !network.pools.is_empty();
+    gives.then(|| NetworkRanges {
+        scope: network.scope,
+        is_in_files,
+        given,
+        name: name.into(),
+        sets,
+        pools: network.pools,
+    })
 }
 
-/// Returns what a network gives, to any pod or to certain ones.
-fn given(network: &Network) -> Blocks {
+/// Returns what ranges give, to any pod or to certain ones.
+fn given<'r>(ranges: impl Iterator<Item = &'r ConfiguredRange> + Clone) -> Blocks {
     let of = |range: &ConfiguredRange| {
         let sets = [range.candidates(), range.reserved_candidates()];
         sets.iter().flat_map(|set| set.ranges()).collect::<Vec<Range>>()
     };
-    let given: Blocks = network.ranges().flat_map(of).collect();
+    let given: Blocks = ranges.clone().flat_map(of).collect();
     if given.ranges().nth(MOST_RANGES).is_none() {
         return given;
     }
-    let bounds: Blocks = network.ranges().map(|range| range.bounds).collect();
+    let bounds: Blocks = ranges.map(|range| range.bounds).collect();
     if bounds.ranges().nth(MOST_RANGES).is_none() {
         return bounds;
     }
@@ -91,13 +120,16 @@ mod tests {
             let given: Vec<String> =
                 network.given.ranges().map(|range| range.to_string()).collect();
             let store = if network.is_in_files { " in files" } else { "" };
-            format!("{}{store}: {}", network.scope, given.join(" "))
+            let sets = if 1 < network.sets.len() { " in sets" } else { "" };
+            let pools = network.pools.iter().map(|pool| format!("pool {pool}"));
+            let all: Vec<String> = given.into_iter().chain(pools).collect();
+            format!("{}{store}{sets}: {}", network.scope, all.join(" "))
         };
         ranges.iter().map(of).collect::<Vec<_>>().join("; ")
     }
 
     fn of_ipam(ipam: &Value) -> String {
-        text(&of(&json!({"cniVersion": "1.0.0", "type": "macvlan", "ipam": ipam}).to_string()))
+        text(&of(&json!({"cniVersion": "1.0.0", "type": "macvlan", "ipam": ipam}).to_string(), "n"))
     }
 
     #[test]
@@ -112,7 +144,7 @@ mod tests {
             (
                 json!({"type": "hereabouts", "datastore": "kubernetes",
                     "ipRanges": [{"range": "10.0.0.0/30"}, {"range": "fd00::/126"}]}),
-                "(unnamed): 10.0.0.1-10.0.0.2 fd00::1-fd00::2",
+                "(unnamed) in sets: 10.0.0.1-10.0.0.2 fd00::1-fd00::2",
             ),
             // Reserved addresses are given to certain pods.
             (
@@ -129,7 +161,7 @@ mod tests {
                 "(unnamed) in files: 10.0.0.1-10.0.0.2",
             ),
             // The pool has the addresses.
-            (json!({"type": "hereabouts", "pool": "blue"}), ""),
+            (json!({"type": "hereabouts", "pool": "blue"}), "(unnamed): pool blue"),
             (json!({"type": "hereabouts", "addresses": [{"address": "10.0.0.1/24"}]}), ""),
             (json!({"type": "host-local", "subnet": "10.0.0.0/30"}), ""),
             (json!({"type": "static", "addresses": [{"address": "10.0.0.1/24"}]}), ""),
@@ -141,7 +173,7 @@ mod tests {
             assert_eq!(of_ipam(&ipam), expected, "{ipam}");
         }
         for nothing in ["", "{", "[]", "null", "x: y", r#"{"kind":"List","items":[]}"#] {
-            assert_eq!(of(nothing), [], "{nothing}");
+            assert_eq!(of(nothing, "n"), [], "{nothing}");
         }
     }
 
@@ -153,8 +185,12 @@ mod tests {
         };
         let two =
             vec![plugin("10.0.0.0/30", "a"), json!({"type": "tuning"}), plugin("10.0.1.0/30", "b")];
-        assert_eq!(text(&of(&list(two))), "a: 10.0.0.1-10.0.0.2; b: 10.0.1.1-10.0.1.2");
-        assert_eq!(of(&list(vec![plugin("10.0.0.0/30", "a"); 1000])).len(), MOST_NETWORKS);
+        let two = of(&list(two), "nad");
+        assert_eq!(text(&two), "a: 10.0.0.1-10.0.0.2; b: 10.0.1.1-10.0.1.2");
+        assert!(two.iter().all(|network| &*network.name == "n"), "{two:?}");
+        let unnamed = of(&plugin("10.0.0.0/30", "a").to_string(), "nad");
+        assert_eq!(&*unnamed[0].name, "nad");
+        assert_eq!(of(&list(vec![plugin("10.0.0.0/30", "a"); 1000]), "n").len(), MOST_NETWORKS);
     }
 
     /// About as much as one object of the API takes.

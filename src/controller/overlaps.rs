@@ -245,7 +245,7 @@ mod tests {
         let name = Name { namespace: "default".into(), name: "net1".into() };
         let of = |scope: &str, store: &str| {
             let ipam = json!({"type": "hereabouts", "range": "10.1.0.192/26", "network_name": scope, "datastore": store});
-            network_ranges::of(&json!({"type": "macvlan", "ipam": ipam}).to_string())
+            network_ranges::of(&json!({"type": "macvlan", "ipam": ipam}).to_string(), "n")
         };
         let told = |state: &State| {
             let [blue, red] = ["blue", "red"].map(|name| summed(state, name).unwrap().1);
@@ -286,7 +286,7 @@ mod tests {
         let name = Name { namespace: "default".into(), name: "net1".into() };
         let of = |scope: &str| {
             let ipam = json!({"type": "hereabouts", "range": "10.1.0.8/29", "network_name": scope});
-            network_ranges::of(&json!({"type": "macvlan", "ipam": ipam}).to_string())
+            network_ranges::of(&json!({"type": "macvlan", "ipam": ipam}).to_string(), "n")
         };
         state.apply_network(&name, of(""));
         let same = "also in network default/net1: 10.1.0.9-10.1.0.14; an address has one holder, because the scope is the same, and what the network holds counts in the numbers of the pool";

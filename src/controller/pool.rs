@@ -5,134 +5,10 @@ use crate::addr::{
     AddrSet, Blocks, Family, Range, Subnet, address, number, parse_address, parse_prefixed,
 };
 use crate::config::Pool;
-use crate::ipam::Scope;
-use crate::store::kube::objects::{ip_allocation, ip_pool};
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// The kinds of pools that claims may name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum PoolKind {
-    /// `InClusterIPPool` of Cluster API, in a namespace.
-    InCluster,
-    /// `GlobalInClusterIPPool` of Cluster API.
-    GlobalInCluster,
-    /// `IPPool` of hereabouts.
-    Own,
-}
-
-impl PoolKind {
-    /// All kinds.
-    pub const ALL: [Self; 3] = [Self::InCluster, Self::GlobalInCluster, Self::Own];
-
-    /// Returns the group of the kind.
-    #[must_use]
-    pub const fn group(self) -> &'static str {
-        match self {
-            Self::InCluster | Self::GlobalInCluster => super::shapes::IPAM,
-            Self::Own => ip_allocation::GROUP,
-        }
-    }
-
-    /// Returns the version that is read.
-    #[must_use]
-    pub const fn version(self) -> &'static str {
-        match self {
-            Self::InCluster | Self::GlobalInCluster => "v1alpha2",
-            Self::Own => ip_allocation::VERSION,
-        }
-    }
-
-    /// Returns the resource of the kind.
-    #[must_use]
-    pub const fn plural(self) -> &'static str {
-        match self {
-            Self::InCluster => "inclusterippools",
-            Self::GlobalInCluster => "globalinclusterippools",
-            Self::Own => ip_pool::PLURAL,
-        }
-    }
-
-    /// Returns the resource of the status of the kind.
-    #[must_use]
-    pub const fn status(self) -> &'static str {
-        match self {
-            Self::InCluster => "inclusterippools/status",
-            Self::GlobalInCluster => "globalinclusterippools/status",
-            Self::Own => "ippools/status",
-        }
-    }
-
-    /// Returns the name of the kind.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::InCluster => "InClusterIPPool",
-            Self::GlobalInCluster => "GlobalInClusterIPPool",
-            Self::Own => ip_pool::KIND,
-        }
-    }
-}
-
-/// Which pool.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PoolId {
-    /// The kind.
-    pub kind: PoolKind,
-    /// The namespace. Empty for a pool without one.
-    pub namespace: String,
-    /// The name.
-    pub name: String,
-}
-
-impl PoolId {
-    /// Returns the pool that a claim of this namespace names, or `None` for a kind of others.
-    #[must_use]
-    pub fn named(reference: &super::shapes::PoolRef, namespace: &str) -> Option<Self> {
-        let kind = PoolKind::ALL
-            .into_iter()
-            .find(|kind| kind.group() == reference.api_group && kind.name() == reference.kind)?;
-        let namespace = if kind == PoolKind::InCluster { namespace } else { "" };
-        Some(Self { kind, namespace: namespace.to_owned(), name: reference.name.clone() })
-    }
-
-    /// Returns the text of a pool of prefixes that a claim names. These kinds of Cluster API's
-    /// provider (v1.1.0) give whole IPv6 prefixes.
-    #[must_use]
-    pub fn of_prefixes(reference: &super::shapes::PoolRef) -> Option<String> {
-        let kinds = ["InClusterPrefixPool", "GlobalInClusterPrefixPool"];
-        let is_one =
-            reference.api_group == super::shapes::IPAM && kinds.contains(&reference.kind.as_str());
-        is_one.then(|| format!("{} {}", reference.kind, reference.name))
-    }
-
-    /// Returns the scope in which the addresses of a pool of Cluster API are unique, unless the
-    /// pool says otherwise. Two pools with the same addresses are two networks there.
-    #[must_use]
-    pub fn own_scope(&self) -> Scope {
-        let Self { kind, namespace, name } = self;
-        let text = match namespace.is_empty() {
-            true => format!("{}{}/{name}", Scope::OF_CLUSTER_API, kind.name()),
-            false => format!("{}{}/{namespace}/{name}", Scope::OF_CLUSTER_API, kind.name()),
-        };
-        // A name may have 253 characters, and so may a scope.
-        Scope::parse(&text).unwrap_or_else(|_| {
-            let hash = crate::digest::short(&[&text]);
-            Scope::parse(&format!("{}{}/{hash}", Scope::OF_CLUSTER_API, kind.name()))
-                .unwrap_or_default()
-        })
-    }
-}
-
-impl std::fmt::Display for PoolId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { kind, namespace, name } = self;
-        match namespace.is_empty() {
-            true => write!(f, "{} {name}", kind.name()),
-            false => write!(f, "{} {namespace}/{name}", kind.name()),
-        }
-    }
-}
+pub use crate::store::kube::objects::cluster_api::{PoolId, PoolKind};
 
 /// What a pool gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -395,26 +271,5 @@ mod tests {
             r#"{"prefix":24,"addresses":["10.0.0.1"],"gateway":"10.0.0.256"}"#,
             &expect![[r#"spec.gateway: expected an IPv4 or IPv6 address, found "10.0.0.256""#]],
         );
-    }
-
-    #[test]
-    fn a_scope_never_has_more_than_253_bytes_and_tells_pools_apart() {
-        let id = |kind, namespace: &str, name: &str| PoolId {
-            kind,
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-        };
-        let (long, longer) = ("a".repeat(252), "a".repeat(253));
-        let scopes = [
-            id(PoolKind::InCluster, "default", "x"),
-            id(PoolKind::GlobalInCluster, "", "x"),
-            id(PoolKind::InCluster, "other", "x"),
-            id(PoolKind::InCluster, "default", &long),
-            id(PoolKind::InCluster, "default", &longer),
-        ]
-        .map(|id| id.own_scope().name().unwrap().to_owned());
-        assert_eq!(scopes[0], "capi:InClusterIPPool/default/x");
-        assert_eq!(scopes[1], "capi:GlobalInClusterIPPool/x");
-        assert_eq!(scopes.iter().collect::<std::collections::BTreeSet<_>>().len(), 5);
     }
 }

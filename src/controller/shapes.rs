@@ -1,25 +1,24 @@
 //! The fields of other projects' objects that are read: claims, addresses, pools and clusters of
 //! Cluster API.
 //!
+//! Those that the command line reads, too, are in `store/kube/objects`.
+//!
 //! Every field may be absent: an object that lacks one must not stop the reading of all others.
 
 use super::network_ranges;
-use crate::store::kube::objects::evidence::HolderFields;
 use crate::store::kube::objects::ip_allocation_status;
 use crate::store::kube::objects::ip_pool_status::Condition;
 use k8s::api::{ApiResource, DynamicObject, GroupVersionKind, Object};
 use k8s::core::object::NotUsed;
 use serde::{Deserialize, Serialize};
 
-/// The group of claims, addresses and the provider's pools.
-pub const IPAM: &str = "ipam.cluster.x-k8s.io";
+pub use crate::store::kube::objects::cluster_api::{
+    ADDRESS, AddressSpec, CLAIM, IPAM, NameRef, PoolRef, SCOPE, SCOPE_IN_USE,
+};
+pub use crate::store::kube::objects::evidence::AllocationSpec;
+
 /// The group of clusters.
 pub const CORE: &str = "cluster.x-k8s.io";
-/// The kind of a claim.
-pub const CLAIM: &str = "IPAddressClaim";
-/// The kind of an answer.
-pub const ADDRESS: &str = "IPAddress";
-
 /// On a claim: its address must be freed first.
 pub const RELEASE_ADDRESS: &str = "ipam.cluster.x-k8s.io/ReleaseAddress";
 /// On an answer: only the end of its claim frees it.
@@ -34,11 +33,6 @@ pub const PAUSED: &str = "cluster.x-k8s.io/paused";
 pub const CLUSTER_NAME: &str = "cluster.x-k8s.io/cluster-name";
 /// On a claim: the address that it asks for.
 pub const WANTED: &str = "hereabouts.dev/address";
-/// On a pool of Cluster API: the scope in which its addresses are unique.
-pub const SCOPE: &str = "hereabouts.dev/scope";
-/// On a pool of Cluster API, written by the controller: the scope that it gives from.
-pub const SCOPE_IN_USE: &str = "hereabouts.dev/scope-in-use";
-
 /// A claim.
 pub type ClaimObject = Object<ClaimSpec, ClaimStatus>;
 /// An answer.
@@ -69,19 +63,6 @@ pub struct ClaimSpec {
     pub pool_ref: PoolRef,
 }
 
-/// The name of a pool. A pool with a namespace is in that of the claim.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct PoolRef {
-    /// The group of the pool's kind.
-    #[serde(rename = "apiGroup")]
-    pub api_group: String,
-    /// The pool's kind.
-    pub kind: String,
-    /// The pool's name.
-    pub name: String,
-}
-
 /// What a claim has got.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -91,37 +72,6 @@ pub struct ClaimStatus {
     /// The conditions.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
-}
-
-/// The name of an object in the same namespace.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct NameRef {
-    /// The name. Empty if there is none.
-    pub name: String,
-}
-
-impl NameRef {
-    fn is_empty(&self) -> bool {
-        self.name.is_empty()
-    }
-}
-
-/// An answer to a claim.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct AddressSpec {
-    /// The claim.
-    pub claim_ref: NameRef,
-    /// The pool.
-    pub pool_ref: PoolRef,
-    /// The address.
-    pub address: String,
-    /// The prefix length of the subnet.
-    pub prefix: u8,
-    /// The gateway. Empty if there is none.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub gateway: String,
 }
 
 /// What a pool of Cluster API gives.
@@ -164,41 +114,6 @@ pub struct Numbers {
     pub used: i64,
     /// The answers whose address is no longer in the pool.
     pub out_of_range: i64,
-}
-
-/// Who holds an address.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct AllocationSpec {
-    /// The format of the record. Absent for the first one.
-    pub format: Option<u64>,
-    /// The prefix length.
-    pub prefix: u8,
-    /// The gateway. Empty if there is none.
-    pub gateway: String,
-    /// The claim. Absent for an address that an attachment holds.
-    pub claim: Option<ObjectRef>,
-    /// The pool of the claim.
-    pub pool: Option<ObjectRef>,
-    /// The attachment. Empty for an address that a claim holds.
-    #[serde(flatten)]
-    pub attachment: HolderFields,
-}
-
-/// An object of the API.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ObjectRef {
-    /// The group of its kind.
-    pub api_group: String,
-    /// Its kind.
-    pub kind: String,
-    /// Its namespace. Empty for an object without one.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// Its uid.
-    pub uid: String,
 }
 
 /// What an IPAMClaim has got.

@@ -15,7 +15,7 @@ mod services;
 
 use gone::Gone;
 pub use held::{ClaimHolder, Held, Holder, Holding};
-pub use ipam_claims::IpamClaim;
+pub use ipam_claims::{Finding, IpamClaim};
 pub use objects::{Answer, Claim, Cluster, Name, OwnPool, PoolState, Provider, Said, Version};
 
 use super::network_ranges::NetworkRanges;
@@ -77,6 +77,10 @@ pub struct State {
     nodes: others::Others<Blocks>,
     /// The ranges of networks.
     networks: others::Others<Vec<NetworkRanges>>,
+    /// The objects of networks, by the names of the networks.
+    networks_of: HashMap<Rc<str>, BTreeSet<Name>>,
+    /// Why claims of a network and a namespace have no address, and when that was found.
+    pub lacks: HashMap<(Rc<str>, Rc<str>), (Instant, Finding)>,
     /// What is held, by scope and address.
     pub held: Held,
     /// The texts that many attachments have in common.

@@ -247,8 +247,9 @@ fn cluster(state: &mut State, object: &ClusterObject) -> Vec<Work> {
 
 fn network(state: &mut State, object: &NetworkObject) -> Vec<Work> {
     let configuration = object.data.get("spec").and_then(|spec| spec.get("config")?.as_str());
-    let ranges = network_ranges::of(configuration.unwrap_or_default());
-    state.apply_network(&Name::of(&object.metadata), ranges)
+    let name = Name::of(&object.metadata);
+    let ranges = network_ranges::of(configuration.unwrap_or_default(), &name.name);
+    state.apply_network(&name, ranges)
 }
 
 /// Notes an IPAllocation as the API server has it.
@@ -309,13 +310,9 @@ fn global(state: &mut State, object: &PoolObject) -> Vec<Work> {
 pub fn pool(state: &mut State, kind: PoolKind, object: &PoolObject) -> Vec<Work> {
     let name = Name::of(&object.metadata);
     let id = PoolId { kind, namespace: name.namespace.to_string(), name: name.name.to_string() };
-    let annotated = |key: &str| {
-        let text = object.annotations().get(key)?;
-        // No pool gets the scope of another pool.
-        Scope::parse(text).ok().filter(|_| !text.starts_with(Scope::OF_CLUSTER_API))
-    };
-    let scope = annotated(SCOPE_IN_USE).unwrap_or_else(|| id.own_scope());
-    let wished = annotated(SCOPE).unwrap_or_else(|| id.own_scope());
+    let annotation = |key: &str| object.annotations().get(key).map(String::as_str);
+    let scope = id.scope(annotation(SCOPE_IN_USE));
+    let wished = id.wished_scope(annotation(SCOPE));
     let pool = PoolState {
         version: Version::of(&object.metadata),
         supply: Supply::of_cluster_api(&object.spec),

@@ -148,6 +148,16 @@ impl Allocation {
         }
         (held.part.of <= held.part.index).then_some("part")
     }
+
+    /// Returns who holds the address, for people: the pod, and the attachment.
+    #[must_use]
+    pub fn holder(&self) -> String {
+        let attachment = &self.record.attachment;
+        match &self.record.pod {
+            Some(pod) => format!("pod {pod}, {attachment}"),
+            None => attachment.to_string(),
+        }
+    }
 }
 
 /// One version of a record, in a store that has versions. A removal or a change can then apply to

@@ -120,6 +120,15 @@ impl HeldAddress {
         }
     }
 
+    /// Returns who holds the address, for people: [`Allocation::holder`], or the claim.
+    #[must_use]
+    pub fn holder(&self) -> String {
+        match self {
+            Self::Attachment(held) => held.holder(),
+            Self::Claim(held) => held.claim.to_string(),
+        }
+    }
+
     /// Returns the allocation if an attachment holds the address.
     #[must_use]
     pub fn of_attachment(self) -> Option<Allocation> {

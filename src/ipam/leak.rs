@@ -34,6 +34,17 @@ pub struct Holder {
     pub pod: Option<HolderPod>,
 }
 
+impl Holder {
+    /// Returns who it is, for people.
+    #[must_use]
+    pub fn told(&self) -> String {
+        match &self.pod {
+            None => format!("an attachment on the node {}", self.node),
+            Some(pod) => format!("pod {}/{}", pod.namespace, pod.name),
+        }
+    }
+}
+
 /// The pod of an attachment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HolderPod {

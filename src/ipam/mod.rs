@@ -4,6 +4,7 @@
 //! It does no I/O, and uses no clock and no environment. The caller passes everything. Its errors
 //! are errors of the domain. It knows neither the protocol nor a store.
 
+pub mod adoption;
 mod alive;
 mod allocate;
 mod attachment;

@@ -184,17 +184,16 @@ impl From<crate::config::Mistakes> for Failure {
 
 /// Returns who holds an address, and where.
 fn holder_in_words(holder: Option<&HeldAddress>) -> String {
+    let Some(holder) = holder else {
+        return "held by another attachment, or is a gateway in its scope".to_owned();
+    };
+    let text = format!("held by {}", holder.holder());
     match holder {
-        None => "held by another attachment, or is a gateway in its scope".to_owned(),
-        Some(HeldAddress::Attachment(held)) => {
-            let pod = &held.record.pod;
-            let pod = pod.as_ref().map_or_else(String::new, |pod| format!("pod {pod}, "));
-            format!("held by {pod}{}", held.record.attachment)
-        }
-        Some(HeldAddress::Claim(held)) => {
+        HeldAddress::Attachment(_) => text,
+        HeldAddress::Claim(held) => {
             let since = humantime::format_rfc3339_seconds(held.since);
             let pool = held.pool.as_ref().map_or_else(String::new, |pool| format!(" of {pool}"));
-            format!("held by {}{pool} since {since}", held.claim)
+            format!("{text}{pool} since {since}")
         }
     }
 }

@@ -146,13 +146,13 @@ impl<'a> OfClaim<'a> {
                     HeldAddress::Attachment(found) if self.may_share(&found)? => {
                         holder = Some(found);
                     }
-                    found => return Err(self.refused(in_use(&found))),
+                    found => return Err(self.refused(ClaimProblem::InUse(found.holder()))),
                 },
                 other => return other,
             }
         }
         Err(match holder {
-            Some(found) => self.refused(in_use(&HeldAddress::Attachment(found))),
+            Some(found) => self.refused(ClaimProblem::InUse(found.holder())),
             None => crate::store::StoreError::Changed.into(),
         })
     }
@@ -355,7 +355,9 @@ impl<'a> OfClaim<'a> {
                 match self.claims.holder(&scope, allocation.address, &self.deadline)? {
                     None => {}
                     Some(HeldAddress::Attachment(other)) if self.may_share(&other)? => {}
-                    Some(other) => return Err(self.refused(in_use(&other))),
+                    Some(other) => {
+                        return Err(self.refused(ClaimProblem::InUse(other.holder())));
+                    }
                 }
             }
         }
@@ -408,17 +410,6 @@ impl Failure {
         };
         Self::OfClaim { claim, problem }
     }
-}
-
-fn in_use(holder: &HeldAddress) -> ClaimProblem {
-    ClaimProblem::InUse(match holder {
-        HeldAddress::Claim(held) => held.claim.to_string(),
-        HeldAddress::Attachment(held) => {
-            let pod = &held.record.pod;
-            let pod = pod.as_ref().map_or_else(String::new, |pod| format!("pod {pod}, "));
-            format!("{pod}{}", held.record.attachment)
-        }
-    })
 }
 
 /// Reads the pod of the call, and makes sure that it is not a later one of its name.

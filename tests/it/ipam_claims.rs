@@ -44,6 +44,7 @@ fn own_cluster() -> Result<Cluster, String> {
     let cluster = Cluster::own(Options::default())?;
     let resource = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/share/ipamclaims");
     cluster.text(&["apply", "--server-side", "-f", resource]);
+    cluster.apply(include_str!("../data/kubernetes/network-attachment-definition.yaml"));
     cluster.text(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"]);
     Ok(cluster)
 }
@@ -134,6 +135,13 @@ impl Claims {
         );
         call.set("CNI_ARGS", pod).stdin(stdin.to_string());
         call
+    }
+
+    /// Writes into the status of a claim, as somebody else may.
+    fn write_status(&self, claim: &str, status: &Value) {
+        let status = json!({"status": status}).to_string();
+        let words = ["patch", "ipamclaim", claim, "--subresource=status", "--type=merge", "-p"];
+        self.kubectl(&[&words[..], &[&status]].concat());
     }
 
     fn add(&self, node: usize, container: &str, claim: &str) -> Ended {

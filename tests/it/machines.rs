@@ -11,6 +11,8 @@ use std::process::Command;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+/// Which addresses of the provider are taken over.
+mod adopt;
 /// What the answer to a claim is, and when it ends.
 mod answers;
 /// The demo.

@@ -47,7 +47,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &["ipam", "addr", "json", "yaml"]),
     ("cni", &["ipam", "addr", "json", "environment"]),
     ("store", &["api_client", "ipam", "addr", "json", "retry", "small_file", "digest"]),
-    ("api_client", &["addr", "retry", "small_file", "digest", "environment"]),
+    ("api_client", &["addr", "json", "yaml", "retry", "small_file", "digest", "environment"]),
     ("ipam", &["addr"]),
     ("addr", &[]),
     ("json", &[]),

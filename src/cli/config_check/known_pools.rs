@@ -1,8 +1,6 @@
 //! The pools that networks name: those in the files of the check, otherwise those of the cluster, or
 //! those that the plugin on this machine would find.
 
-#[cfg(feature = "kube")]
-use crate::cli::cluster_lists::{Cluster, POOLS};
 use crate::config::{ConfigError, Content, FlatFile, Pool, Settings, StoreKind, networks};
 use crate::plugin::failure::Failure;
 use crate::plugin::pools;
@@ -37,21 +35,11 @@ impl KnownPools {
         });
     }
 
-    /// Reads the valid pools of a cluster. Mistakes are reported when the pools are checked.
-    ///
-    /// # Errors
-    /// The server does not answer, or refuses the list.
+    /// Adds the valid pools of a cluster.
     #[cfg(feature = "kube")]
-    pub(super) fn read(&mut self, cluster: &Cluster) -> anyhow::Result<()> {
-        let mut all = BTreeMap::new();
-        cluster.list_if_known(&POOLS, &mut |item| {
-            each(&cluster.server, item.as_bytes(), &mut |known| {
-                all.insert(known.pool.name.clone(), known);
-            });
-            Ok(())
-        })?;
-        self.in_cluster = Some(all);
-        Ok(())
+    pub(super) fn add_cluster(&mut self, pools: Vec<KnownPool>) {
+        let all = pools.into_iter().map(|known| (known.pool.name.clone(), known));
+        self.in_cluster = Some(all.collect());
     }
 
     /// Returns the other files that contain a pool of this name.

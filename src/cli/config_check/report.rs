@@ -79,6 +79,14 @@ impl Report {
         Self { file: file.to_owned(), place, origin, ..Self::default() }
     }
 
+    /// Returns the report of a mistake that is not inside a network.
+    pub(super) fn of_mistake(file: &str, error: ConfigError) -> Self {
+        let place = if error.place == "file" { String::new() } else { error.place };
+        let mut report = Self::new(file, String::new(), Origin::default());
+        report.mistakes.add(ConfigError { place, ..error });
+        report
+    }
+
     /// Adds a note. Several pools of a network may give the same one.
     pub(super) fn note(&mut self, note: impl Into<String>) {
         let note = note.into();

@@ -1,20 +1,11 @@
 //! One look at a cluster: reads allocations, pods and nodes, and decides about each allocation.
 
-use crate::cli::cluster_lists::{Cluster, List, NODES};
+use crate::cli::cluster_lists::{ALLOCATIONS, Cluster, List, NODES};
 use crate::ipam::Texts;
 use crate::ipam::leak::{self, Evidence, Holder};
 use crate::store::kube::objects::evidence::{HolderFields, Identity, NodeObject, PodObject};
 use serde::Deserialize;
 use std::collections::HashMap;
-
-const ALLOCATIONS: List = List {
-    what: "ipallocations.hereabouts.dev",
-    right: "ipallocations.hereabouts.dev",
-    absent: "apply deploy/crd: the cluster does not have this resource",
-    path: "/apis/hereabouts.dev/v1alpha1/ipallocations",
-    query: "?limit=500",
-    accept: "application/json",
-};
 
 const PODS: List = List {
     what: "pods",

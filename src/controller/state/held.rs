@@ -2,6 +2,7 @@
 
 use super::objects::{Name, Version, is_newer};
 use crate::controller::pool::PoolId;
+use crate::ipam::adoption::Recorded;
 use crate::ipam::leak::Holder as Attached;
 use crate::store::kube::objects::{FORMAT, names};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -34,17 +35,24 @@ impl Holder {
         }
     }
 
-    /// Returns the holder for people, if a watch has told of it.
+    /// Returns the holder, if a watch has told of it.
     #[must_use]
-    pub fn told(&self) -> Option<String> {
+    pub fn recorded(&self) -> Option<Recorded<'_>> {
         match self {
-            Self::Claim(holder) => Some(format!("{} {}", holder.kind, holder.name)),
-            Self::Attachment(held) => Some(match &held.pod {
-                None => format!("an attachment on the node {}", held.node),
-                Some(pod) => format!("pod {}/{}", pod.namespace, pod.name),
+            Self::Claim(holder) => Some(Recorded::Claim {
+                kind: &holder.kind,
+                namespace: &holder.name.namespace,
+                name: &holder.name.name,
             }),
+            Self::Attachment(held) => Some(Recorded::Attachment(held)),
             Self::Asked(_) | Self::Unknown(_) => None,
         }
+    }
+
+    /// Returns the same for people.
+    #[must_use]
+    pub fn told(&self) -> Option<String> {
+        self.recorded().map(|holder| holder.told())
     }
 }
 
@@ -116,6 +124,12 @@ impl Held {
     #[must_use]
     pub fn count(&self) -> usize {
         self.scopes.values().map(BTreeMap::len).sum()
+    }
+
+    /// Returns how many addresses are held in a scope.
+    #[must_use]
+    pub fn count_in(&self, scope: &str) -> usize {
+        self.scopes.get(scope).map_or(0, BTreeMap::len)
     }
 
     /// Returns an IPAllocation by its name.

@@ -14,6 +14,26 @@ pub struct IpamClaim {
     pub generation: i64,
     /// What its status says.
     pub status: IpamClaimStatus,
+    /// The name of its network. Empty if it does not say.
+    pub network: Rc<str>,
+    /// The addresses for which its spec asks, as texts.
+    pub wanted: Vec<String>,
+}
+
+/// Why a claim has no address, as far as this is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// Nothing: no network of that name is known, for example.
+    Unknown,
+    /// Nothing is in the way of the claim, as far as this is known.
+    Room,
+    /// Why it gets no address.
+    Lack {
+        /// The reason of the condition.
+        reason: &'static str,
+        /// The reason for people.
+        message: String,
+    },
 }
 
 /// All IPAMClaims.
@@ -43,11 +63,22 @@ impl IpamClaim {
     #[must_use]
     pub fn of(object: &IpamClaimObject) -> Self {
         let status = object.data.get("status").cloned().unwrap_or_default();
+        let spec = object.data.get("spec");
+        let network = spec.and_then(|spec| spec.get("network")?.as_str()).unwrap_or_default();
+        let wanted = spec.and_then(|spec| spec.get("ipRequests")?.as_array()).into_iter().flatten();
         Self {
             version: Version::of(&object.metadata),
             generation: object.metadata.generation.unwrap_or_default(),
             status: serde_json::from_value(status).unwrap_or_default(),
+            network: network.into(),
+            wanted: wanted.filter_map(|text| text.as_str().map(str::to_owned)).collect(),
         }
+    }
+
+    /// Returns whether it asks for certain addresses.
+    #[must_use]
+    pub const fn asks_for_addresses(&self) -> bool {
+        !self.wanted.is_empty() || !self.status.ips.is_empty()
     }
 }
 

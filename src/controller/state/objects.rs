@@ -1,7 +1,7 @@
 //! The parts of objects that are kept. Whole objects would take ten times the memory.
 
 use crate::addr::{Hull, Range};
-use crate::controller::conditions::READY;
+use crate::controller::conditions::{ALLOCATION_FAILED, READY};
 use crate::controller::extent::Extent;
 use crate::controller::pool::{PoolId, Supply};
 use crate::controller::shapes::{
@@ -177,7 +177,7 @@ impl Claim {
     #[must_use]
     pub fn waits_for_any(&self) -> bool {
         let ready = self.conditions.iter().find(|condition| condition.kind == READY);
-        self.wanted.is_none() && ready.is_none_or(|ready| ready.reason != "AllocationFailed")
+        self.wanted.is_none() && ready.is_none_or(|ready| ready.reason != ALLOCATION_FAILED)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::controller::pool::PoolKind;
 use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 
-/// What is known of objects that have ranges, by their names. Those without ranges are not kept.
+/// What is known of objects that have ranges, by their names.
 #[derive(Debug, Default)]
 pub(super) struct Others<T> {
     known: BTreeMap<Name, T>,
@@ -50,7 +50,7 @@ impl<T: HasRanges> Others<T> {
             self.hulls.remove(&before, name);
             self.hulls.insert(&after, name);
         }
-        if new.ranges().next().is_some() {
+        if new != T::default() {
             self.known.insert(name.clone(), new);
         }
         changed
@@ -102,6 +102,17 @@ impl State {
 
     /// Notes the ranges of the networks of an object. Returns what to look at.
     pub fn apply_network(&mut self, name: &Name, ranges: Vec<NetworkRanges>) -> Vec<Work> {
+        for known in self.networks.known.get(name).into_iter().flatten() {
+            if let Some(objects) = self.networks_of.get_mut(&known.name) {
+                objects.remove(name);
+                if objects.is_empty() {
+                    self.networks_of.remove(&known.name);
+                }
+            }
+        }
+        for network in &ranges {
+            self.networks_of.entry(Rc::clone(&network.name)).or_default().insert(name.clone());
+        }
         let changed = self.networks.put(name, ranges);
         self.own_pools_with(changed)
     }
@@ -118,6 +129,13 @@ impl State {
         all.flat_map(|(name, all)| all.iter().map(move |network| (name, network)))
     }
 
+    /// Returns the networks that have this name, in the order of the names of their objects.
+    pub fn networks_named<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'s NetworkRanges> {
+        let objects = self.networks_of.get(name).into_iter().flatten();
+        let all = objects.filter_map(|object| self.networks.known.get(object)).flatten();
+        all.filter(move |network| &*network.name == name)
+    }
+
     /// Returns the `podCIDRs` of all nodes, merged.
     #[must_use]
     pub fn all_pod_ranges(&self) -> Blocks {
@@ -131,6 +149,12 @@ impl State {
         self.nodes.is_read && self.networks.is_read
     }
 
+    /// Returns whether networks have been read once, or cannot be read.
+    #[must_use]
+    pub const fn knows_networks(&self) -> bool {
+        self.networks.is_read
+    }
+
     /// Notes that all nodes have been read, or cannot be read. Returns what to look at.
     pub fn nodes_are_read(&mut self) -> Vec<Work> {
         let knew = self.knows_others();
@@ -139,7 +163,7 @@ impl State {
     }
 
     /// Notes that all networks have been read, or cannot be read. Returns what to look at.
-    pub(super) fn networks_are_read(&mut self) -> Vec<Work> {
+    pub(in crate::controller) fn networks_are_read(&mut self) -> Vec<Work> {
         let knew = self.knows_others();
         self.networks.is_read = true;
         self.all_pools_unless(knew)

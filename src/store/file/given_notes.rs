@@ -228,7 +228,7 @@ impl<D: Disk> FileStore<D> {
         };
         Ok(match record::decode(&content.bytes) {
             Ok(found) if found.record.attachment == noted.record.attachment => RecordAtName::Ours,
-            Ok(found) => RecordAtName::Anothers(found.record.attachment.to_string()),
+            Ok(found) => RecordAtName::Anothers(found.holder()),
             Err(_) => RecordAtName::Unreadable,
         })
     }

@@ -56,6 +56,13 @@ fn what_is_missing_malformed_or_not_supported_is_named() {
         text("- a\n"),
         text("s3cret: [\n"),
         changed("token: s3cret", "token: [s3cret]"),
+        changed("token: s3cret", "token: 0x5ec"),
+        changed("current-context: here", "current-context: yes"),
+        (
+            "clusters is an object".to_owned(),
+            whole.replace("clusters: [", "s3cret: [") + "clusters: {}\n",
+        ),
+        changed("insecure-skip-tls-verify: true", "insecure-skip-tls-verify: s3cret"),
         text("{\"current-context\": 7"),
         changed("current-context: here", ""),
         changed("current-context: here", "current-context: ''"),
@@ -134,6 +141,13 @@ fn yaml_and_json_are_read_alike_and_what_others_write_is_passed_over() {
     };
     assert_eq!(open(&yaml), open(&json));
     assert!(open(&yaml).unwrap().starts_with("anybody-"));
+    let documents = format!("# A comment\n---\n{yaml}---\ncurrent-context: other\n");
+    assert_eq!(open(&yaml), open(&documents), "the first document counts");
+    let merged = yaml.replace(
+        SERVER,
+        "<<: &same {server: 'https://10.0.0.1:6443'}, insecure-skip-tls-verify: on",
+    );
+    assert_eq!(open(&yaml), open(&merged), "YAML as kubectl reads it");
     // Another server, or another authority, is another cluster.
     assert_ne!(open(&yaml), open(&yaml.replace("10.0.0.1", "10.0.0.2")));
     sandbox.write("ca.crt", &Authority::new("ca").pem);

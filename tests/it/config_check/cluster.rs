@@ -3,6 +3,7 @@
 
 use super::check;
 use crate::support::cluster::{Cluster, Options};
+use crate::support::proxy::Proxy;
 use crate::support::sandbox::Sandbox;
 use serde_json::{Value, json};
 
@@ -114,6 +115,12 @@ fn networks_of_a_cluster_are_checked_with_the_pools_of_the_cluster() {
     let (sandbox, kubeconfig) = (Sandbox::new(), cluster.kubeconfig());
     let ended = check(&sandbox, &["--kubeconfig", kubeconfig.to_str().unwrap(), "-o", "json"]);
     assert_eq!(ended.status, Some(1), "{ended:?}");
+    let proxy = Proxy::new(&cluster);
+    let through = proxy.kubeconfig(&sandbox.root);
+    assert_eq!(check(&sandbox, &["--kubeconfig", through.to_str().unwrap()]).status, Some(1));
+    let lists = proxy.seen();
+    let lists = lists.iter().filter(|seen| seen.path.contains("/ippools?"));
+    assert_eq!(lists.count(), 1, "pools are read once");
     let all: Vec<Value> = serde_json::from_str(&ended.stdout).unwrap();
     let of = |object: &str| {
         let is_it = |found: &&Value| found["object"] == object || found["name"] == object;

@@ -5,7 +5,7 @@ use super::{Claims, shared};
 use crate::support::controller::{Kept, pause};
 use crate::support::sandbox::Sandbox;
 use hereabouts::retry::{Deadline, until};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -122,17 +122,64 @@ fn the_status_of_a_claim_says_what_it_has_and_who_uses_it() {
     pause(Duration::from_secs(2));
     assert_eq!(claims.status("vm"), has("target"));
     // Somebody else's word is put right.
-    let wrong = r#"{"status":{"ips":["192.0.2.7/24"]}}"#;
-    claims.kubectl(&[
-        "patch",
-        "ipamclaim",
-        "vm",
-        "--subresource=status",
-        "--type=merge",
-        "-p",
-        wrong,
-    ]);
+    claims.write_status("vm", &json!({"ips": ["192.0.2.7/24"]}));
     claims.until(&has("target"), |claims| claims.status("vm"));
+}
+
+/// The controller has the rights that it ships with, and knows networks and what is held.
+#[test]
+fn the_condition_says_why_a_claim_has_no_address() {
+    let Some(claims) = controlled() else { return };
+    let ipam = r#""range":"10.9.0.0/30""#;
+    let mut network = claims.network(ipam);
+    network["name"] = json!(format!("{}-wire", claims.namespace));
+    let definition = json!({
+        "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
+        "metadata": {"name": "wire", "namespace": claims.namespace},
+        "spec": {"config": network.to_string()},
+    });
+    let call = |verb: &str, container: &str, claim: Option<&str>| {
+        let mut stdin = network.clone();
+        if let Some(claim) = claim {
+            stdin["args"] = json!({"cni": {"ipamClaim": claim}});
+        }
+        claims.call_with(verb, 1, container, &stdin).run()
+    };
+    let write = |name: &str| {
+        claims.claim_with(name, None, &json!({"network": network["name"], "interface": ""}));
+    };
+    let condition = |claims: &Claims, name: &str| {
+        let text = claims.kubectl(&["get", "ipamclaim", name, "-o", "json"]);
+        let claim: Value = serde_json::from_str(&text).unwrap();
+        let found = &claim["status"]["conditions"][0];
+        let text = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
+        format!("{} {}: {}", text("status"), text("reason"), text("message"))
+    };
+    claims.cluster.apply(&definition.to_string());
+    assert_eq!(call("ADD", "a", None).addresses(), ["10.9.0.1"]);
+    write("asks");
+    claims.write_status("asks", &json!({"ips": ["10.9.0.1/30"]}));
+    let held = "False IPAddressConflict: 10.9.0.1, for which it asks, is held by pod";
+    claims.until(&true, |claims| condition(claims, "asks").starts_with(held));
+    assert_eq!(call("ADD", "b", None).addresses(), ["10.9.0.2"]);
+    write("any");
+    let full = format!(
+        "False SubnetExhausted: network {}-wire has no free address: 2 from 10.9.0.1 to 10.9.0.2 are held",
+        claims.namespace
+    );
+    claims.until(&full, |claims| condition(claims, "any"));
+    assert_eq!(call("ADD", "c", Some("any")).code(), 100, "the plugin says so, too");
+    // What stood in the way goes, and so does the condition; then the claim gets its address.
+    call("DEL", "b", None).succeeded();
+    claims.until(&" : ".to_owned(), |claims| condition(claims, "any"));
+    assert_eq!(call("ADD", "c", Some("any")).addresses(), ["10.9.0.2"]);
+    let has = "True SuccessfulAllocation: has 10.9.0.2/30".to_owned();
+    claims.until(&has, |claims| condition(claims, "any"));
+    // Of a network that is not known, nothing is said.
+    claims.claim_with("far", None, &json!({"network": "elsewhere", "interface": ""}));
+    write("late");
+    claims.until(&true, |claims| condition(claims, "late").contains("SubnetExhausted"));
+    assert_eq!(condition(&claims, "far"), " : ");
 }
 
 #[test]
@@ -154,15 +201,7 @@ fn an_operator_takes_an_address_from_a_claim_when_nobody_uses_it() {
     // Its status still wishes for that address.
     let refused = claims.add(2, "b", "vm");
     assert_eq!(refused.code(), 101, "{}", refused.details());
-    claims.kubectl(&[
-        "patch",
-        "ipamclaim",
-        "vm",
-        "--subresource=status",
-        "--type=merge",
-        "-p",
-        r#"{"status":{"ips":[]}}"#,
-    ]);
+    claims.write_status("vm", &json!({"ips": []}));
     assert_eq!(claims.add(2, "b", "vm").addresses(), ["10.9.0.2"]);
 }
 

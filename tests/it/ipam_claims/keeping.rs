@@ -64,16 +64,7 @@ fn a_claim_gets_what_it_asks_for_or_what_its_status_names() {
     let Some(claims) = shared() else { return };
     let told = |name: &str, address: &str| {
         claims.claim(name, None);
-        let status = json!({"status": {"ips": [address]}}).to_string();
-        claims.kubectl(&[
-            "patch",
-            "ipamclaim",
-            name,
-            "--subresource=status",
-            "--type=merge",
-            "-p",
-            &status,
-        ]);
+        claims.write_status(name, &json!({"ips": [address]}));
     };
     told("vm", "10.9.0.77/24");
     assert_eq!(claims.add(1, "a", "vm").addresses(), ["10.9.0.77"]);

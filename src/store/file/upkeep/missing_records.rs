@@ -29,7 +29,7 @@ impl<D: Disk> FileStore<D> {
         noted: &Allocation,
         life: Life,
     ) -> Result<Option<FileFinding>, StoreError> {
-        let holder = noted.record.attachment.to_string();
+        let holder = noted.holder();
         let (problem, reason) = match self.record_at_name(noted)? {
             RecordAtName::Ours | RecordAtName::Unreadable => return Ok(None),
             // A sandbox that is not seen needs the note only until its next DEL.
@@ -87,9 +87,7 @@ impl<D: Disk> FileStore<D> {
                 Ok(Repaired::Done)
             }
             Some((Problem::Lost, _)) if session.claim_again(&noted)? => Ok(Repaired::Done),
-            Some((Problem::Lost, _)) => {
-                Ok(Repaired::GivenAway(noted.record.attachment.to_string()))
-            }
+            Some((Problem::Lost, _)) => Ok(Repaired::GivenAway(noted.holder())),
             Some((_, both)) => Ok(Repaired::GivenAway(both)),
             None => Ok(Repaired::Gone),
         }

@@ -3,6 +3,7 @@
 //!
 //! Every field may be absent: an object that lacks one must not stop the reading of all others.
 
+use super::pod_annotations::PodAnnotations;
 use crate::ipam::Texts;
 use crate::ipam::leak::{Holder, HolderPod, Interface, Node, Pod};
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,41 @@ pub struct HolderFields {
     pub pod_ref: Option<PodFields>,
     /// From where the node saw the sandbox.
     pub view: ViewFields,
+}
+
+/// Who holds an address.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AllocationSpec {
+    /// The format of the record. Absent for the first one.
+    pub format: Option<u64>,
+    /// The prefix length.
+    pub prefix: u8,
+    /// The gateway. Empty if there is none.
+    pub gateway: String,
+    /// The claim. Absent for an address that an attachment holds.
+    pub claim: Option<ObjectRef>,
+    /// The pool of the claim.
+    pub pool: Option<ObjectRef>,
+    /// The attachment. Empty for an address that a claim holds.
+    #[serde(flatten)]
+    pub attachment: HolderFields,
+}
+
+/// An object of the API.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ObjectRef {
+    /// The group of its kind.
+    pub api_group: String,
+    /// Its kind.
+    pub kind: String,
+    /// Its namespace. Empty for an object without one.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
 }
 
 /// The pod of an attachment.
@@ -126,22 +162,7 @@ pub struct PodIdentity {
     pub uid: String,
     /// The state of the object.
     pub resource_version: String,
-    annotations: Annotations,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-struct Annotations {
-    /// The networks that the pod asks Multus for.
-    #[serde(rename = "k8s.v1.cni.cncf.io/networks")]
-    networks: Option<String>,
-    /// The interfaces that Multus has made.
-    #[serde(rename = "k8s.v1.cni.cncf.io/network-status")]
-    network_status: Option<String>,
-    /// The uid that the kubelet gave to a static pod. The object in the API is a copy of the pod,
-    /// with a uid of its own.
-    #[serde(rename = "kubernetes.io/config.hash")]
-    static_uid: Option<String>,
+    annotations: PodAnnotations,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -170,7 +191,7 @@ impl PodObject {
         let annotations = &self.metadata.annotations;
         let is_running = self.status.phase == "Running";
         Pod {
-            uid: annotations.static_uid.as_deref().unwrap_or(&self.metadata.uid).into(),
+            uid: annotations.uid(&self.metadata.uid).into(),
             node: self.spec.node_name.as_deref().map(Rc::from),
             has_ended: ["Succeeded", "Failed"].contains(&self.status.phase.as_str()),
             interfaces: annotations

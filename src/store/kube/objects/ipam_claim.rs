@@ -2,6 +2,7 @@
 //!
 //! Every field may be absent.
 
+use super::pod_annotations::PodAnnotations;
 use crate::ipam::{ClaimPod, IpamClaim, Machine};
 use serde::Deserialize;
 
@@ -26,7 +27,7 @@ struct Metadata {
     deletion_timestamp: Option<String>,
     owner_references: Vec<OwnerReference>,
     labels: Labels,
-    annotations: Annotations,
+    annotations: PodAnnotations,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -62,17 +63,6 @@ pub(crate) struct PodFields {
 struct Labels {
     #[serde(rename = "vm.kubevirt.io/name")]
     machine: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Annotations {
-    /// The networks that the pod asks Multus for.
-    #[serde(rename = "k8s.v1.cni.cncf.io/networks")]
-    networks: String,
-    /// The uid that the kubelet gave to a static pod.
-    #[serde(rename = "kubernetes.io/config.hash")]
-    static_uid: String,
 }
 
 /// An entry of the networks.
@@ -119,11 +109,8 @@ impl PodFields {
             machine: owner
                 .filter(is_of_machine)
                 .map(|owner| Machine { label: labels.machine.clone(), owner: owner.to_owned() }),
-            references: references(&annotations.networks),
-            uid: match annotations.static_uid.is_empty() {
-                true => uid.clone(),
-                false => annotations.static_uid.clone(),
-            },
+            references: references(annotations.networks.as_deref().unwrap_or_default()),
+            uid: annotations.uid(uid).to_owned(),
         }
     }
 }

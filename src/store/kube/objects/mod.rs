@@ -6,6 +6,7 @@
 //! nodes by which leak candidates are found.
 
 pub mod claim_object;
+pub mod cluster_api;
 pub(crate) mod error_text;
 pub mod evidence;
 pub mod held;
@@ -16,6 +17,7 @@ pub mod ip_pool_status;
 pub mod ip_slice;
 pub(crate) mod ipam_claim;
 pub(crate) mod names;
+pub(crate) mod pod_annotations;
 pub mod slice_geometry;
 pub mod unreadable;
 

@@ -5,7 +5,7 @@
 
 use super::finding::{Problem, Suspect};
 use super::verify::ObjectAtName;
-use crate::ipam::{HeldAddress, NodeName};
+use crate::ipam::NodeName;
 use crate::retry::Deadline;
 use crate::store::ipam_claims::IpamClaims;
 use crate::store::kube::KubeStore;
@@ -216,10 +216,7 @@ impl KubeStore {
         }
         match self.holder(&claimed.scope, claimed.address, &session.deadline)? {
             None => Ok(Repaired::ByHand),
-            Some(HeldAddress::Claim(now)) => Ok(Repaired::GivenAway(now.claim.to_string())),
-            Some(HeldAddress::Attachment(now)) => {
-                Ok(Repaired::GivenAway(now.record.attachment.to_string()))
-            }
+            Some(now) => Ok(Repaired::GivenAway(now.holder())),
         }
     }
 

@@ -214,7 +214,7 @@ impl KubeStore {
             verified.findings.push(self.finding(
                 Problem::SecondMachine,
                 &Suspect::Plain { name },
-                holder(&allocation),
+                allocation.holder(),
             ));
             return Ok(());
         }
@@ -274,7 +274,7 @@ impl KubeStore {
                 let still = !known
                     && self.own(session, name)?.is_some()
                     && !self.state.tombstones().iter().any(is_late);
-                Ok(Some((Problem::Unindexed, holder(&held))).filter(|_| still))
+                Ok(Some((Problem::Unindexed, held.holder())).filter(|_| still))
             }
             Suspect::Labels { name, .. } => {
                 let object = self.api.get(name, &session.deadline)?;
@@ -290,7 +290,7 @@ impl KubeStore {
                     return Ok(None);
                 }
                 if session.find_late(tombstone, &hash, &session.deadline)?.is_some() {
-                    return Ok(Some((Problem::Late, holder(&held))));
+                    return Ok(Some((Problem::Late, held.holder())));
                 }
                 Ok(plain(Problem::DanglingEntry).filter(|_| session.is_over(tombstone)))
             }
@@ -345,12 +345,12 @@ impl KubeStore {
             ObjectAtName::Anothers(who) if confirmed => {
                 return Ok(Some((
                     Problem::GivenAway,
-                    format!("{}; now held by {who}", holder(&known)),
+                    format!("{}; now held by {who}", known.holder()),
                 )));
             }
             ObjectAtName::Anothers(_) => Problem::DanglingEntry,
         };
-        Ok(Some((problem, holder(&known))))
+        Ok(Some((problem, known.holder())))
     }
 
     /// Checks that the claim of a living user has its address.
@@ -365,17 +365,14 @@ impl KubeStore {
         if !is_alive(&user.record).is_seen() {
             return Ok(None);
         }
-        let who = format!("{}, the address of {}", holder(&user), claimed.claim);
+        let who = format!("{}, the address of {}", user.holder(), claimed.claim);
         let found =
             self.api.get(&names::object(&claimed.scope, claimed.address), &session.deadline)?;
         match found.map(|object| object.address()) {
             None => Ok(Some((Problem::Lost, who))),
             Some(Ok(HeldAddress::Claim(now))) if now.claim.uid == claimed.claim.uid => Ok(None),
-            Some(Ok(HeldAddress::Claim(now))) => {
-                Ok(Some((Problem::GivenAway, format!("{who}; now held by {}", now.claim))))
-            }
-            Some(Ok(HeldAddress::Attachment(now))) => {
-                Ok(Some((Problem::GivenAway, format!("{who}; now held by {}", holder(&now)))))
+            Some(Ok(now)) => {
+                Ok(Some((Problem::GivenAway, format!("{who}; now held by {}", now.holder()))))
             }
             // This is reported for the object itself.
             Some(Err(_)) => Ok(None),
@@ -421,7 +418,7 @@ impl KubeStore {
             Ok(allocation) if allocation.record.attachment == *attachment => {
                 ObjectAtName::Ours(Box::new(object))
             }
-            Ok(allocation) => ObjectAtName::Anothers(holder(&allocation)),
+            Ok(allocation) => ObjectAtName::Anothers(allocation.holder()),
             Err(_) => ObjectAtName::Unclear,
         })
     }
@@ -466,14 +463,4 @@ impl KubeStore {
 
 fn order(finding: &Finding) -> Option<Problem> {
     Problem::find(finding.problem)
-}
-
-/// Returns who holds an address, the pod first.
-fn holder(allocation: &Allocation) -> String {
-    let attachment = &allocation.record.attachment;
-    allocation
-        .record
-        .pod
-        .as_ref()
-        .map_or_else(|| attachment.to_string(), |pod| format!("pod {pod}, {attachment}"))
 }
