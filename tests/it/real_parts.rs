@@ -3,7 +3,7 @@
 
 mod cnitool;
 pub(crate) mod demo;
-pub mod examples;
+pub(crate) mod examples;
 
 use std::path::PathBuf;
 use std::process::Command;

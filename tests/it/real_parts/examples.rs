@@ -58,7 +58,7 @@ fn text(json: &Json) -> String {
 }
 
 /// Returns the plugin configuration of an example.
-pub fn configuration(name: &str) -> String {
+pub(crate) fn configuration(name: &str) -> String {
     let bytes = std::fs::read(folder().join(name)).unwrap();
     let found = plugin_configurations(&bytes).unwrap();
     assert_eq!(found.len(), 1, "{name}");
