@@ -220,9 +220,8 @@ impl DeletedNodes {
         known: Option<&FirstSight>,
     ) -> Answered<Sign> {
         let requests = &controller.requests;
-        let is_reported = |boot: &Rc<str>| controller.leaks.seen(|all| all.reports(boot));
         let seen = Seen::now(requests, &node.name).await?;
-        if node.boots.iter().any(is_reported) || seen.is_of(node) {
+        if seen.is_of(node) {
             return Ok(Sign::Registered);
         }
         let Some(known) = known else { return Ok(Sign::None(seen)) };
@@ -427,7 +426,8 @@ impl Seen {
     }
 }
 
-/// Returns the nodes that records name by a uid of no Node, by name and uid.
+/// Returns the nodes that records name by a uid of no Node, and whose boot no Node reports, by name and
+/// uid.
 fn gone(controller: &Controller) -> BTreeMap<String, Gone> {
     let mut gone = BTreeMap::<String, Gone>::new();
     let state = controller.state.borrow();
@@ -445,6 +445,8 @@ fn gone(controller: &Controller) -> BTreeMap<String, Gone> {
             });
             node.boots.insert(Rc::clone(boot));
         }
+        // Their machines are Nodes again, under any name.
+        gone.retain(|_, node| !node.boots.iter().any(|boot| cluster.reports(boot)));
     });
     gone
 }

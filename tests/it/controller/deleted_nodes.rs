@@ -8,7 +8,9 @@ use crate::leaks::{Held, hold, make_node, make_pod};
 use crate::support::cluster::{Cluster, Options};
 use crate::support::controller::Replica;
 use crate::support::sandbox::Sandbox;
+use hereabouts::retry::{Deadline, until};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// How long a node must give no sign of life.
 const SILENT: u64 = 600;
@@ -245,6 +247,36 @@ fn a_machine_that_gives_a_sign_of_life_without_a_node_keeps_its_addresses() {
         scene_uid = make_node(cluster, &scene.node, &boot(&scene));
     }
     assert!(scene.events().iter().any(|text| text.starts_with("NodeIsOn: ")));
+    remove(&scene, &all);
+}
+
+/// Everything is read again before each deletion.
+#[test]
+fn a_node_that_lives_while_its_addresses_are_freed_keeps_the_rest() {
+    const COUNT: usize = 60;
+    let Some(cluster) = cluster() else { return };
+    let scene = scene(cluster, "gone-late");
+    let all: Vec<&'static str> =
+        (1..=COUNT).map(|number| &*format!("10.79.9.{number}").leak()).collect();
+    all.iter().for_each(|address| scene.hold(address, &boot(&scene)));
+    let leader = leader(&scene);
+    scene.next_second(&leader);
+    cluster.text(&["delete", "node", &scene.node]);
+    leader.look(cluster, 0);
+    leader.look(cluster, SILENT - 10);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            let first = until(&Deadline::after(Duration::from_secs(60)), || {
+                Ok::<_, ()>((scene.held(&all).len() < COUNT).then_some(()))
+            });
+            assert_eq!(first, Ok(Some(())));
+            scene.renew(2, 40);
+        });
+        leader.look(cluster, SILENT + 20);
+    });
+    let rest = scene.held(&all);
+    assert!(!rest.is_empty() && rest.len() < COUNT, "{}", rest.len());
+    assert!(rest.iter().all(|address| scene.mark_of(address).is_empty()));
     remove(&scene, &all);
 }
 
