@@ -44,6 +44,7 @@ pub mod page;
 pub mod pods_and_nodes;
 pub mod pool;
 pub mod pool_events;
+pub mod pool_metrics;
 pub mod provider;
 pub mod requests;
 pub mod sent_events;
