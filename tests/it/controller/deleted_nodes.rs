@@ -8,9 +8,14 @@ use crate::leaks::{Held, hold, make_node, make_pod};
 use crate::support::cluster::{Cluster, Options};
 use crate::support::controller::Replica;
 use crate::support::sandbox::Sandbox;
+use hereabouts::controller::leaks::Leak;
+use hereabouts::controller::page::Pages;
+use hereabouts::ipam::leak::LOOKS_APART;
 use hereabouts::retry::{Deadline, until};
 use serde_json::{Value, json};
+use std::rc::Rc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long a node must give no sign of life.
 const SILENT: u64 = 600;
@@ -119,7 +124,30 @@ fn without_the_switch_a_node_that_was_deleted_frees_nothing() {
     leader.look(cluster, 3 * SILENT);
     assert_eq!((scene.held(&[address]), scene.mark_of(address)), (vec![address], String::new()));
     assert_eq!(scene.first_sights("deleted-nodes"), Value::Null);
+    is_named(
+        &leader,
+        &format!("{address}, node {}, pod default/web: the node is gone", scene.node),
+    );
     remove(&scene, &[address]);
+}
+
+/// The log, the metric and the page name the leak candidate.
+fn is_named(leader: &Leader, text: &str) {
+    let controller = &leader.controller;
+    ["Node", "Pod"].into_iter().for_each(|kind| controller.leaks.has_read(kind));
+    let (first, second) = (Instant::now(), Instant::now() + LOOKS_APART);
+    for now in [first, second] {
+        controller.leaks.look(&controller.state.borrow(), now);
+    }
+    let new = leader.runtime.block_on(controller.leaks.confirm(&controller.requests, second));
+    // The log has these texts. This leader does not know the nodes of other tests.
+    let new: Vec<String> = new.iter().map(Leak::text).collect();
+    assert!(new.iter().any(|found| found == text), "{new:?}");
+    let count = leader.metric(r#"hereabouts_leak_candidates{evidence="node-gone"}"#);
+    assert_eq!(count, new.len().to_string());
+    let pages = Pages::new(Rc::clone(&controller.state), Rc::clone(&controller.leaks));
+    let page = leader.runtime.block_on(pages.get("/leaks", "", true)).unwrap();
+    assert!(page.html.contains("the node is gone"), "{}", page.html);
 }
 
 /// Another machine has the name: what the Node and the Lease of the name say is about that one.
