@@ -71,6 +71,7 @@ impl Authority {
     }
 
     /// Returns a server's certificate and key in PEM, for addresses or names.
+    #[cfg(feature = "controller")]
     pub(crate) fn server_pem(&self, names: &[&str]) -> (String, String) {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
