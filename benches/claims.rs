@@ -8,6 +8,7 @@
 //! - [`options`]: the command line
 //! - [`race`]: one controller, from its first claim to its last
 //! - [`report`]: the table
+//! - [`full`]: the memory in a cluster that holds much, instead
 //! - [`server`], [`counters`], [`machine`], [`times`], [`at_once`]: as for the other programs
 
 #![allow(
@@ -23,6 +24,8 @@ mod at_once;
 #[allow(dead_code, reason = "the other program uses more of it")]
 #[path = "cluster/counters.rs"]
 mod counters;
+#[path = "claims/full.rs"]
+mod full;
 #[allow(dead_code, reason = "the other programs use more of it")]
 #[path = "rig/machine.rs"]
 mod machine;
@@ -45,6 +48,7 @@ use options::Options;
 use race::{Race, Which};
 use report::Report;
 use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -78,6 +82,15 @@ fn measure(options: &Options) -> Result<()> {
         load: fs::read_to_string("/proc/loadavg")?.split(' ').next().unwrap_or_default().to_owned(),
         runs: Vec::new(),
     };
+    if options.full {
+        let text = format!(
+            "{}\n{}; load before: {}\n",
+            full::measure(options, &workplace)?,
+            report.machine,
+            report.load
+        );
+        return finish(options, &workplace, &text);
+    }
     for run in 0..options.runs {
         for which in [Which::Hereabouts, Which::Provider] {
             eprintln!("bench: run {} of {}: {}", run + 1, options.runs, which.name());
@@ -87,11 +100,14 @@ fn measure(options: &Options) -> Result<()> {
             report.runs.push((which, ended));
         }
     }
-    let text = report.markdown();
+    finish(options, &workplace, &report.markdown())
+}
+
+fn finish(options: &Options, workplace: &Path, text: &str) -> Result<()> {
     print!("{text}");
     if let Some(out) = &options.out {
         fs::write(out, text).with_context(|| format!("cannot write {}", out.display()))?;
     }
-    fs::remove_dir_all(&workplace)?;
+    fs::remove_dir_all(workplace)?;
     Ok(())
 }

@@ -36,6 +36,10 @@ pub(crate) struct Options {
     /// How often both are measured, in turn
     #[arg(long, default_value_t = 1)]
     pub(crate) runs: usize,
+    /// Instead measure the memory of hereabouts-controller with 10,000 addresses, 1,000 pods, leak
+    /// candidates and 10,000 pools
+    #[arg(long)]
+    pub(crate) full: bool,
     /// Also write the table to this file
     #[arg(long)]
     pub(crate) out: Option<PathBuf>,

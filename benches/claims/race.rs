@@ -213,7 +213,7 @@ fn check(admin: &Admin, expected: usize) -> Result<()> {
     Ok(())
 }
 
-fn wait(mut is_done: impl FnMut() -> Result<bool>) -> Result<()> {
+pub(crate) fn wait(mut is_done: impl FnMut() -> Result<bool>) -> Result<()> {
     let start = Instant::now();
     loop {
         let asked = Instant::now();
@@ -246,7 +246,7 @@ fn create(
 }
 
 /// Returns the peak memory of a process in KiB.
-fn peak(process: u32) -> Result<u64> {
+pub(crate) fn peak(process: u32) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))
         .context("the controller has ended; see its log")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

@@ -30,17 +30,20 @@ const REFUSED: u32 = 10;
 pub enum Reason {
     /// The node has the taint out-of-service, and is silent.
     OutOfService,
+    /// The Node is gone, and the node is silent.
+    NodeDeleted,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::OutOfService];
+    pub const ALL: [Self; 2] = [Self::OutOfService, Self::NodeDeleted];
 
     /// Returns the word for metrics.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
             Self::OutOfService => "out-of-service",
+            Self::NodeDeleted => "node-deleted",
         }
     }
 
@@ -49,6 +52,7 @@ impl Reason {
     pub const fn text(self) -> &'static str {
         match self {
             Self::OutOfService => "the node is out of service and silent",
+            Self::NodeDeleted => "the Node was deleted, and the node is silent",
         }
     }
 }
@@ -88,6 +92,12 @@ impl StayHeld {
     fn verdict(&self, name: &str, version: &Version) -> Option<Kept> {
         self.0.get(name).filter(|(known, _)| known == version).map(|(_, kept)| *kept)
     }
+
+    /// Returns whether there are others among these.
+    #[must_use]
+    pub fn has_others(&self, records: &[(Rc<str>, Version)]) -> bool {
+        records.iter().any(|(name, version)| self.verdict(name, version).is_none())
+    }
 }
 
 /// What became of the addresses of a node.
@@ -121,7 +131,7 @@ impl Freeing {
         let mut records = records.into_iter();
         while let Some((name, version)) = records.next() {
             if let Some(kept) = stay.verdict(&name, &version) {
-                tally.kept += u64::from(kept == Kept::Later);
+                tally.kept += u64::from(kept.is_of_the_node());
                 continue;
             }
             if !controller.leads() {
@@ -131,8 +141,11 @@ impl Freeing {
                 Ok(Freed::Yes) => tally.freed += 1,
                 Ok(Freed::Changed) => {}
                 Ok(Freed::No(version, kept)) => {
-                    tally.kept += u64::from(kept == Kept::Later);
-                    stay.0.insert(name, (version, kept));
+                    tally.kept += u64::from(kept.is_of_the_node());
+                    // A pod ends without a change of the record.
+                    if kept != Kept::PodLives {
+                        stay.0.insert(name, (version, kept));
+                    }
                 }
                 Ok(Freed::Over) => break,
                 Err(failure) => {
@@ -245,8 +258,21 @@ pub async fn remove_marks(requests: &Requests, records: Vec<(Rc<str>, Version)>)
     Ok(())
 }
 
+/// Reads a record of an attachment as it is now.
+///
+/// # Errors
+/// Any failure.
+pub async fn read_attachment(
+    requests: &Requests,
+    name: &str,
+) -> Answered<Option<(AllocationObject, Holder)>> {
+    let object = requests.get(&marks::api(requests), name).await?;
+    Ok(object.and_then(|object| attachment(name, &object).map(|holder| (object, holder))))
+}
+
 /// Returns what counts of a record.
-fn recorded<'h>(holder: &'h Holder, object: &'h AllocationObject) -> Recorded<'h> {
+#[must_use]
+pub fn recorded<'h>(holder: &'h Holder, object: &'h AllocationObject) -> Recorded<'h> {
     let created = object.metadata.creation_timestamp.as_ref();
     Recorded {
         holder,

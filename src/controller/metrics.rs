@@ -4,13 +4,13 @@
 //! docs/metrics.md explains each metric; a test compares the two.
 
 use super::overview::Observed;
+use super::pool_metrics;
 use prometheus_client::encoding::{EncodeLabelSet, prometheus_text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 /// The type of the text that [`Metrics::text`] returns, for the header `Content-Type`.
@@ -57,15 +57,6 @@ struct Reconciled {
     outcome: String,
 }
 
-/// Names a pool. The label is not `namespace`, because Prometheus writes the namespace of the
-/// controller's pod there.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Pool {
-    kind: &'static str,
-    pool_namespace: String,
-    pool: String,
-}
-
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Leak {
     evidence: &'static str,
@@ -81,8 +72,6 @@ struct Version {
     version: &'static str,
 }
 
-/// A gauge of numbers that a `u64` may not hold, such as the addresses of a /64.
-type Large = Gauge<f64, AtomicU64>;
 type Durations<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// All metrics. Share them by `Rc`.
@@ -93,12 +82,6 @@ pub struct Metrics {
     write_durations: Durations<Write>,
     reconciles: Family<Reconciled, Counter>,
     reconcile_durations: Durations<Kind>,
-    addresses: Family<Pool, Large>,
-    held: Family<Pool, Large>,
-    free: Family<Pool, Large>,
-    out_of_range: Family<Pool, Large>,
-    ready: Family<Pool, Gauge>,
-    waiting: Family<Pool, Gauge>,
     leaks: Family<Leak, Gauge>,
     released: Family<Release, Counter>,
     unreleased: Family<Release, Gauge>,
@@ -123,12 +106,6 @@ impl Metrics {
             write_durations: Family::new_with_constructor(histogram),
             reconciles: Family::default(),
             reconcile_durations: Family::new_with_constructor(histogram),
-            addresses: Family::default(),
-            held: Family::default(),
-            free: Family::default(),
-            out_of_range: Family::default(),
-            ready: Family::default(),
-            waiting: Family::default(),
             leaks: Family::default(),
             released: Family::default(),
             unreleased: Family::default(),
@@ -141,28 +118,6 @@ impl Metrics {
         // The encoder adds a full stop to each help, and _total to each counter.
         let m = &metrics;
         let r = &mut registry;
-        r.register(
-            "pool_addresses",
-            "Addresses that the pool can give, held or free",
-            m.addresses.clone(),
-        );
-        r.register("pool_addresses_held", "Addresses of the pool that are held", m.held.clone());
-        r.register(
-            "pool_addresses_free",
-            "Addresses that the pool can give and that are not held",
-            m.free.clone(),
-        );
-        r.register(
-            "pool_addresses_out_of_range",
-            "Addresses that claims got from the pool and that are no longer in it",
-            m.out_of_range.clone(),
-        );
-        r.register(
-            "pool_ready",
-            "1 if claims get addresses from the pool, else 0",
-            m.ready.clone(),
-        );
-        r.register("claims_waiting", "Claims of the pool that have no address", m.waiting.clone());
         r.register(
             "leak_candidates",
             "Addresses whose holders are probably gone, by the evidence",
@@ -278,27 +233,12 @@ impl Metrics {
     pub fn text(&self, observed: &dyn Observed, leading: bool) -> String {
         self.leader.set(leading.into());
         self.synced.set(observed.is_synced().into());
-        // A pool that was deleted must disappear.
-        for family in [&self.addresses, &self.held, &self.free, &self.out_of_range] {
-            family.clear();
-        }
-        self.ready.clear();
-        self.waiting.clear();
-        for numbers in observed.pools() {
-            let pool =
-                Pool { kind: numbers.kind, pool_namespace: numbers.namespace, pool: numbers.name };
-            self.addresses.get_or_create(&pool).set(numbers.total as f64);
-            self.held.get_or_create(&pool).set(numbers.held as f64);
-            self.free.get_or_create(&pool).set(numbers.free as f64);
-            self.out_of_range.get_or_create(&pool).set(numbers.out_of_range as f64);
-            self.ready.get_or_create(&pool).set(numbers.trouble.is_none().into());
-            self.waiting.get_or_create(&pool).set(numbers.waiting.try_into().unwrap_or(i64::MAX));
-        }
         self.leaks.clear();
         for (evidence, count) in observed.leaks() {
             self.leaks.get_or_create(&Leak { evidence }).set(count.try_into().unwrap_or(i64::MAX));
         }
         let mut text = String::new();
+        pool_metrics::write(&mut text, &observed.pools());
         // Only a writer can fail, and a String does not.
         let _ = prometheus_text::encode(&mut text, &self.registry);
         text
@@ -350,11 +290,11 @@ mod tests {
         let has = |line: &str| assert!(text.lines().any(|found| found == line), "{line}: {text}");
         let labels =
             |pool| format!(r#"{{kind="InClusterIPPool",pool_namespace="machines",pool="{pool}"}}"#);
-        has(&format!("hereabouts_pool_addresses{} 10.0", labels("a")));
-        has(&format!("hereabouts_pool_addresses{} 18446744073709553000.0", labels("b")));
-        has(&format!("hereabouts_pool_addresses_held{} 3.0", labels("a")));
-        has(&format!("hereabouts_pool_addresses_free{} 8.0", labels("a")));
-        has(&format!("hereabouts_pool_addresses_out_of_range{} 1.0", labels("a")));
+        has(&format!("hereabouts_pool_addresses{} 10", labels("a")));
+        has(&format!("hereabouts_pool_addresses{} 18446744073709551616", labels("b")));
+        has(&format!("hereabouts_pool_addresses_held{} 3", labels("a")));
+        has(&format!("hereabouts_pool_addresses_free{} 8", labels("a")));
+        has(&format!("hereabouts_pool_addresses_out_of_range{} 1", labels("a")));
         has(&format!("hereabouts_pool_ready{} 1", labels("a")));
         has(&format!("hereabouts_claims_waiting{} 4", labels("a")));
         has(r#"hereabouts_leak_candidates{evidence="pod-gone"} 2"#);

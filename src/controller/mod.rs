@@ -7,7 +7,7 @@
 //! - `claims`: answers the claims whose pool, address or cluster has changed
 //! - `provider`: whether the provider of Cluster API runs, too. Then no claim of its pools is answered
 //! - `pods_and_nodes`: watches pods and nodes, and looks for leak candidates
-//! - `off_nodes`: frees addresses of nodes that are off
+//! - `off_nodes`, `deleted_nodes`: free addresses of nodes that are off
 //! - `serve`: health, readiness, metrics and the page over HTTP
 //! - `lease`: which of several replicas writes. This only saves work: every write is safe if
 //!   another replica does the same at the same time
@@ -21,6 +21,7 @@ pub mod claims;
 pub mod client;
 pub mod conditions;
 pub mod decide;
+pub mod deleted_nodes;
 pub mod events;
 pub mod extent;
 pub mod first_sights;
@@ -44,11 +45,13 @@ pub mod page;
 pub mod pods_and_nodes;
 pub mod pool;
 pub mod pool_events;
+pub mod pool_metrics;
 pub mod provider;
 pub mod requests;
 pub mod sent_events;
 pub mod serve;
 pub mod shapes;
+pub mod sights_lease;
 pub mod slim;
 pub mod state;
 pub mod watches;
@@ -113,6 +116,10 @@ async fn run(options: &Options) -> anyhow::Result<()> {
     spawn_local(watches::run(Rc::clone(&controller), clusters, has_services));
     spawn_local(pods_and_nodes::run(Rc::clone(&controller)));
     spawn_local(off_nodes::run(Rc::clone(&controller), options.lease_namespace.clone()));
+    if options.release_deleted_nodes {
+        let namespace = options.lease_namespace.clone();
+        spawn_local(deleted_nodes::run(Rc::clone(&controller), namespace));
+    }
     if !options.beside_provider {
         controller.state.borrow_mut().provider = state::Provider::InDoubt;
         spawn_local(Rc::clone(&controller).look_for_provider());

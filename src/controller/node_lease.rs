@@ -25,6 +25,8 @@ pub struct Heartbeat {
     pub renewed: String,
     /// How long the Lease is valid.
     pub duration: Duration,
+    /// The uid of the Node that owns the Lease. The kubelet writes it.
+    pub owner: Option<String>,
 }
 
 impl Heartbeat {
@@ -43,7 +45,12 @@ impl From<&Lease> for Heartbeat {
         let spec = lease.spec.clone().unwrap_or_default();
         let time = spec.renew_time.map_or_else(|| "-".to_owned(), |time| time.0.to_string());
         let seconds = spec.lease_duration_seconds.and_then(|number| u64::try_from(number).ok());
+        let owners = lease.metadata.owner_references.iter().flatten();
         Self {
+            owner: owners
+                .filter(|owner| owner.kind == "Node")
+                .map(|owner| owner.uid.clone())
+                .next(),
             renewed: format!("{} {time}", lease.metadata.uid.as_deref().unwrap_or_default()),
             duration: seconds.filter(|number| 0 < *number).map_or(USUAL, Duration::from_secs),
         }

@@ -7,18 +7,18 @@
 //! once is on. Its taint must go away and come again before it counts again. Marks that are left on
 //! its records are removed then.
 
-use super::first_sights::{self, Change, FirstSight, FirstSights};
+use super::first_sights::{Change, FirstSight, FirstSights, TAINTED};
 use super::freeing::{
     Freeing, Grounds, Reason, StayHeld, Tally, Verdict, about_node, records, remove_marks,
 };
-use super::lease::NAME;
 use super::node_lease::{Heartbeat, Silence};
-use super::requests::{Answered, Failure, Requests};
+use super::requests::{Answered, Requests};
+use super::sights_lease::{SightsLease, Written};
 use super::slim::{Fields, Slim, resource};
 use super::state::Version;
 use super::work::Controller;
 use crate::ipam::leak::Node;
-use crate::ipam::off_node::{Moment, Recorded, of_node_out_of_service};
+use crate::ipam::off_node::{Recorded, of_node_out_of_service};
 use crate::store::kube::objects::evidence::NodeObject;
 use crate::store::kube::objects::ip_allocation_status::OutOfService as Mark;
 use std::cell::{Cell, RefCell};
@@ -31,8 +31,6 @@ use tokio::time::{Instant, sleep};
 const LOOK: Duration = Duration::from_secs(10);
 /// How long a Lease must be silent, beyond the time for which it is valid.
 const SILENT: Duration = Duration::from_secs(60);
-/// How often a write of the Lease is tried that another writer was quicker than.
-const ATTEMPTS: u32 = 3;
 
 /// The heartbeats of nodes, and when they were read at the latest.
 type Found = BTreeMap<String, (Heartbeat, Instant)>;
@@ -40,8 +38,8 @@ type Found = BTreeMap<String, (Heartbeat, Instant)>;
 /// What this process knows of nodes that are out of service.
 #[derive(Debug)]
 pub struct OffNodes {
-    /// The namespace of the controller's own Lease.
-    namespace: String,
+    /// Since when they are out of service.
+    sights: SightsLease,
     /// By the name of the Node.
     watched: RefCell<BTreeMap<String, Watched>>,
     /// The uids of Nodes that are on although they have the taint, and whose records have no mark any
@@ -86,7 +84,7 @@ impl OffNodes {
     #[must_use]
     pub fn new(namespace: String) -> Self {
         Self {
-            namespace,
+            sights: SightsLease::new(namespace, TAINTED),
             watched: RefCell::default(),
             unmarked: RefCell::default(),
             is_idle: Cell::new(false),
@@ -130,19 +128,18 @@ impl OffNodes {
         }
         let begun = Instant::now();
         let requests = &controller.requests;
-        let own = requests.get(&requests.leases_of(&self.namespace), NAME).await?;
-        let sights = self.read(own.as_ref())?;
+        let sights = self.sights.read(requests).await?;
         // Before the nodes are read: a node that is on again changes and creates records later.
         let is_new = |(name, uid): (&String, &String)| {
             sights.get(name).is_none_or(|known| known.uid != *uid)
         };
         let moment = match tainted.iter().any(is_new) {
-            true => Some(self.moment(requests).await?),
+            true => Some(self.sights.moment(requests).await?),
             false => None,
         };
         let (mut changes, mut found) = (Vec::new(), Found::new());
         let unknown = tainted.keys().filter(|name| !sights.contains_key(*name));
-        let room = first_sights::MOST.saturating_sub(sights.len());
+        let room = self.sights.most().saturating_sub(sights.len());
         self.say_who_waits(unknown.clone().count().saturating_sub(room));
         for name in sights.keys().chain(unknown.take(room)) {
             let node = read_node(requests, name).await?;
@@ -213,26 +210,9 @@ impl OffNodes {
         if self.waiting.replace(count) != count && 0 < count {
             tracing::warn!(
                 "{count} more nodes are out of service than the {} that are looked at",
-                first_sights::MOST
+                self.sights.most()
             );
         }
-    }
-
-    /// Returns this moment in the clocks of the API server.
-    async fn moment(&self, requests: &Requests) -> Answered<Moment> {
-        let second = requests.second(&self.namespace).await?;
-        Ok(Moment { second, revision: requests.revision().await? })
-    }
-
-    fn read(
-        &self,
-        lease: Option<&k8s_openapi::api::coordination::v1::Lease>,
-    ) -> Answered<FirstSights> {
-        first_sights::read(lease).map_err(|error| Failure::Unknown {
-            action: "read",
-            subject: format!("the annotation {} of the lease {NAME}", first_sights::KEY),
-            reason: error.to_string(),
-        })
     }
 
     /// Writes changes into the Lease as it is now. Returns what it says then.
@@ -241,32 +221,9 @@ impl OffNodes {
         controller: &Controller,
         changes: &[(String, Change)],
     ) -> Answered<FirstSights> {
-        let requests = &controller.requests;
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
-            let own = requests.get(&requests.leases_of(&self.namespace), NAME).await?;
-            let before = self.read(own.as_ref())?;
-            let mut sights = before.clone();
-            for (node, change) in changes {
-                first_sights::apply(&mut sights, node, change);
-            }
-            if sights == before {
-                return Ok(sights);
-            }
-            let mut lease = own.unwrap_or_default();
-            lease.metadata.name = Some(NAME.to_owned());
-            first_sights::write(&mut lease, &sights);
-            match requests.write_lease(&self.namespace, &lease).await {
-                Ok(_) => {
-                    tell(controller, changes, &before, &sights).await;
-                    return Ok(sights);
-                }
-                // The leader has renewed the Lease.
-                Err(Failure::Changed | Failure::Exists | Failure::Gone) if attempts < ATTEMPTS => {}
-                Err(failure) => return Err(failure),
-            }
-        }
+        let written = self.sights.write(&controller.requests, changes).await?;
+        tell(controller, changes, &written).await;
+        Ok(written.after)
     }
 
     /// Notes how long the nodes have been silent.
@@ -348,8 +305,7 @@ fn records_of(controller: &Controller, node: &str, uid: &str) -> Vec<(Rc<str>, V
 async fn tell(
     controller: &Controller,
     changes: &[(String, Change)],
-    before: &FirstSights,
-    after: &FirstSights,
+    Written { before, after }: &Written,
 ) {
     for (name, change) in changes.iter().filter(|(name, _)| before.get(name) != after.get(name)) {
         match change {
@@ -368,7 +324,7 @@ async fn tell(
 }
 
 /// Reads a Node as it is now.
-async fn read_node(requests: &Requests, name: &str) -> Answered<Option<Node>> {
+pub(super) async fn read_node(requests: &Requests, name: &str) -> Answered<Option<Node>> {
     let api = requests.all::<Slim<NodeObject>>(&resource::<NodeObject>());
     Ok(requests.get(&api, name).await?.map(|found| found.object.node()))
 }

@@ -25,6 +25,11 @@ pub struct Options {
     /// provider watches other namespaces
     #[arg(long)]
     pub beside_provider: bool,
+    /// Free the addresses of nodes whose Node object was deleted, and that give no sign of life for
+    /// ten minutes. Pods of a node that is only cut off, or whose kubelet is stopped, lose their
+    /// addresses: delete a Node only if its machine is off
+    #[arg(long)]
+    pub release_deleted_nodes: bool,
 }
 
 impl Options {

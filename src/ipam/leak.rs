@@ -228,6 +228,18 @@ impl Cluster {
         self.names.get(uid).cloned()
     }
 
+    /// Returns whether a node reports this boot.
+    #[must_use]
+    pub fn reports(&self, boot: &str) -> bool {
+        self.nodes.values().any(|node| node.boot_id.as_deref() == Some(boot))
+    }
+
+    /// Returns whether the pod of a holder is there, and has not ended.
+    #[must_use]
+    pub fn has_living_pod(&self, holder: &Holder) -> bool {
+        self.living_pod(holder).is_some()
+    }
+
     /// Returns the names of the nodes on which a pod of these holders lives.
     pub fn living_nodes<'h>(&self, holders: impl Iterator<Item = &'h Holder>) -> LivingNodes {
         let mut living = LivingNodes::new();

@@ -6,6 +6,7 @@
 //! A machine that comes back changes and creates records after that moment.
 
 use super::leak::{Holder, Node};
+use std::rc::Rc;
 
 /// A moment, in two clocks of the API server. Neither is that of a machine which may be wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,20 @@ pub enum Kept {
     OtherMachine,
     /// The record was created or changed after the moment, or in the same second.
     Later,
+    /// The API server has the pod, and the pod has not ended.
+    PodLives,
+}
+
+impl Kept {
+    /// Returns whether the record is of the machine that was meant, so that somebody should know
+    /// that it stays.
+    #[must_use]
+    pub const fn is_of_the_node(self) -> bool {
+        match self {
+            Self::OtherMachine => false,
+            Self::Later | Self::PodLives => true,
+        }
+    }
 }
 
 impl Recorded<'_> {
@@ -45,11 +60,17 @@ impl Recorded<'_> {
     ///
     /// A mark raises the revision, and only a record that was before a moment gets one. Since then
     /// its spec has not changed, so it is before this moment, too: a later moment of the same Node.
-    fn is_before(&self, moment: Moment, node: &Node) -> Result<(), Kept> {
+    fn is_before(&self, moment: Moment, node_uid: &str) -> Result<(), Kept> {
         let is_older = self.created.is_some_and(|created| created < moment.second);
         let is_unchanged = self.revision.is_some_and(|revision| revision <= moment.revision);
-        let is_marked = self.marked_for == Some(&*node.uid);
+        let is_marked = self.marked_for == Some(node_uid);
         if is_older && (is_unchanged || is_marked) { Ok(()) } else { Err(Kept::Later) }
+    }
+
+    /// Returns whether the record is surely older than the moment, and has not changed since.
+    #[must_use]
+    pub fn was_before(&self, moment: Moment, node_uid: &str) -> bool {
+        self.is_before(moment, node_uid).is_ok()
     }
 }
 
@@ -76,7 +97,36 @@ pub fn of_node_out_of_service(
     if !is_its_own {
         return Err(Kept::OtherMachine);
     }
-    recorded.is_before(since, node)
+    recorded.is_before(since, &node.uid)
+}
+
+/// Decides about a record and a Node that is gone since a moment. `uid` is that of the Node that is
+/// gone. `same_name` is the Node that has its name now.
+///
+/// A record without the uid of its Node, or without its boot, is in doubt: hereabouts may know the
+/// node by another name than the API server, and a machine may be there as another Node.
+///
+/// # Errors
+/// Why the address stays held.
+pub fn of_deleted_node(
+    recorded: Recorded<'_>,
+    uid: &str,
+    same_name: Option<&Node>,
+    since: Moment,
+) -> Result<(), Kept> {
+    let holder = recorded.holder;
+    let boot = holder.boot_id.as_ref().filter(|_| holder.node_uid.as_deref() == Some(uid));
+    // A kubelet that registers again makes another Node for the same machine.
+    let is_other = |boot: &Rc<str>| same_name.is_none_or(|node| has_another_boot(node, uid, boot));
+    if !boot.is_some_and(is_other) {
+        return Err(Kept::OtherMachine);
+    }
+    recorded.is_before(since, uid)
+}
+
+/// Returns whether a Node is another one, and surely of another boot.
+fn has_another_boot(node: &Node, uid: &str, boot: &str) -> bool {
+    *node.uid != *uid && node.boot_id.as_deref().is_some_and(|reported| reported != boot)
 }
 
 #[cfg(test)]
@@ -181,5 +231,43 @@ mod tests {
             let said = of(name, uid, boot, created);
             assert_eq!(said, expected, "{name} {uid:?} {boot:?} {created}");
         }
+    }
+
+    #[test]
+    fn a_node_that_is_gone_frees_only_records_that_name_it_and_a_boot_that_no_node_reports() {
+        let of = |uid: Option<&str>, boot: Option<&str>, same_name: Option<&Node>| {
+            let held = holder("n1", uid, boot);
+            of_deleted_node(recorded(&held, 600, 50), "u1", same_name, SINCE)
+        };
+        let named = |uid: &str, boot: Option<&str>| Node {
+            uid: uid.into(),
+            boot_id: boot.map(Into::into),
+            ..Node::default()
+        };
+        let other = Err(Kept::OtherMachine);
+        for (uid, boot, same_name, expected) in [
+            (Some("u1"), Some("b1"), None, Ok(())),
+            (Some("u1"), Some("b1"), Some(named("u2", Some("b2"))), Ok(())),
+            // The kubelet has registered its machine again.
+            (Some("u1"), Some("b1"), Some(named("u2", Some("b1"))), other),
+            (Some("u1"), Some("b1"), Some(named("u2", None)), other),
+            // It is not gone.
+            (Some("u1"), Some("b1"), Some(named("u1", Some("b2"))), other),
+            (Some("u1"), None, None, other),
+            (Some("u2"), Some("b1"), None, other),
+            (None, Some("b1"), None, other),
+        ] {
+            assert_eq!(of(uid, boot, same_name.as_ref()), expected, "{uid:?} {boot:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_that_changes_after_its_node_is_gone_stays() {
+        let held = holder("n1", Some("u1"), Some("b1"));
+        let of = |recorded| of_deleted_node(recorded, "u1", None, SINCE);
+        assert_eq!(of(recorded(&held, 999, 51)), Err(Kept::Later));
+        assert_eq!(of(recorded(&held, 1000, 50)), Err(Kept::Later));
+        let marked = Recorded { marked_for: Some("u1"), ..recorded(&held, 999, 51) };
+        assert_eq!(of(marked), Ok(()));
     }
 }

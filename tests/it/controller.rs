@@ -5,10 +5,14 @@ use crate::support::cluster::Cluster;
 
 /// The page in a real browser.
 mod browser;
+/// Addresses of nodes whose Node object is gone.
+mod deleted_nodes;
 /// What it serves over HTTP, and its limits.
 mod http;
 /// Leak candidates.
 mod leaks;
+/// Nodes that are off, and a replica that looks at them.
+mod node_scene;
 /// Addresses of nodes that are off.
 mod off_nodes;
 /// The page for people.

@@ -37,6 +37,8 @@ mod pools;
 mod provider;
 /// Answers that others wrote, and addresses whose claim is gone.
 mod strangers;
+/// Cluster API's own webhooks look at the answers.
+mod webhooks;
 
 /// A namespace of a cluster that has the resources of Cluster API.
 struct Machines<'c> {

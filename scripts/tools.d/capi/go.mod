@@ -3,6 +3,7 @@ module hereabouts/tools/capi
 go 1.26.2
 
 tool (
+	hereabouts/tools/capi/webhooks
 	sigs.k8s.io/cluster-api-ipam-provider-in-cluster
 	sigs.k8s.io/cluster-api/cmd/clusterctl
 )

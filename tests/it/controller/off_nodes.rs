@@ -2,6 +2,7 @@
 //! that of the test, except where the controller runs as a process.
 
 use super::cluster;
+use super::node_scene::{Scene, TAINT};
 use crate::deploy::chart::kustomized;
 use crate::leaks::{Held, hold, make_node};
 use crate::support::claims;
@@ -9,240 +10,14 @@ use crate::support::cluster::{Cluster, Options};
 use crate::support::controller::Replica;
 use crate::support::nodes::own_name;
 use crate::support::sandbox::Sandbox;
-use hereabouts::controller::client;
 use hereabouts::controller::freeing::{Freeing, Grounds, Reason, StayHeld, Verdict, records};
-use hereabouts::controller::metrics::Metrics;
-use hereabouts::controller::off_nodes::OffNodes;
 use hereabouts::controller::requests::{Answered, Requests};
-use hereabouts::controller::shapes::AllocationObject;
-use hereabouts::controller::state::{Kind, Name, State};
-use hereabouts::controller::watches;
-use hereabouts::controller::work::Controller;
 use hereabouts::ipam::off_node::{Kept, Recorded};
 use hereabouts::retry::{Deadline, until};
-use hereabouts::store::kube::objects::evidence::NodeObject;
 use hereabouts::store::kube::objects::ip_allocation_status::OutOfService;
 use serde_json::{Value, json};
-use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
-use std::path::Path;
-use std::rc::Rc;
+use std::cell::Cell;
 use std::time::Duration;
-use tokio::runtime::Runtime;
-use tokio::time::Instant;
-
-const TAINT: &str = "node.kubernetes.io/out-of-service";
-
-/// A replica that leads, without its process.
-struct Leader {
-    runtime: Runtime,
-    controller: Controller,
-    metrics: Rc<Metrics>,
-    off: OffNodes,
-    start: Instant,
-    last: Cell<Option<u64>>,
-    /// The node that it knows: those of other tests are not its own.
-    node: String,
-}
-
-impl Leader {
-    /// `node` is the one that it knows, and the namespace of its Lease.
-    fn new(kubeconfig: &Path, node: &str) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let client = runtime.block_on(client::connect(Some(kubeconfig))).unwrap();
-        let metrics = Rc::new(Metrics::new());
-        let requests = Requests::new(client, "v1beta2", Rc::clone(&metrics));
-        let (_, leading) = tokio::sync::watch::channel(true);
-        let state = Rc::new(RefCell::new(State::default()));
-        let controller = Controller::new(requests, state, Rc::clone(&metrics), leading);
-        let off = OffNodes::new(node.to_owned());
-        let (start, node) = (Instant::now(), node.to_owned());
-        Self { runtime, controller, metrics, off, start, last: Cell::new(None), node }
-    }
-
-    /// Notes everything as it is now, as the watches do.
-    fn watch(&self, cluster: &Cluster) {
-        let list = |kind: &str| {
-            let text = cluster.text(&["get", kind, "-o", "json"]);
-            serde_json::from_str::<Value>(&text).unwrap()["items"].as_array().unwrap().clone()
-        };
-        let mut state = self.controller.state.borrow_mut();
-        let mut seen = HashSet::new();
-        for object in list("ipallocations") {
-            let object: AllocationObject = serde_json::from_value(object).unwrap();
-            seen.insert(Name::of(&object.metadata));
-            watches::held(&mut state, &object);
-        }
-        state.finish(Kind::Allocations, &seen);
-        self.controller.leaks.change(|known| {
-            known.retain_nodes(&|_| false);
-            for object in list("nodes") {
-                let object: NodeObject = serde_json::from_value(object).unwrap();
-                if object.metadata.name == self.node {
-                    known.put_node(&self.node, object.node());
-                }
-            }
-        });
-    }
-
-    /// Looks once, so many seconds after the start, at what the watches told last.
-    fn look_once(&self, seconds: u64) {
-        let now = self.start + Duration::from_secs(seconds);
-        self.runtime.block_on(self.off.look(&self.controller, now));
-        self.last.set(Some(seconds));
-    }
-
-    /// Looks every 10 seconds from the last look to this time, at what the watches told last.
-    fn look_again(&self, seconds: u64) {
-        let from = self.last.get().map_or(seconds, |last| last + 10);
-        (from..seconds).step_by(10).for_each(|time| self.look_once(time));
-        self.look_once(seconds);
-    }
-
-    fn look(&self, cluster: &Cluster, seconds: u64) {
-        self.watch(cluster);
-        self.look_again(seconds);
-    }
-
-    fn metric(&self, name: &str) -> String {
-        let text = self.metrics.text(&self.controller, true);
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.unwrap_or("-").to_owned()
-    }
-
-    fn freed(&self) -> String {
-        self.metric(r#"hereabouts_released_addresses_total{reason="out-of-service"}"#)
-    }
-
-    fn kept(&self) -> String {
-        self.metric(r#"hereabouts_unreleased_addresses{reason="out-of-service"}"#)
-    }
-}
-
-/// A node with a Lease, in a cluster. Its name is also the namespace of the Lease of its leaders, so
-/// that tests do not meet.
-struct Scene<'c> {
-    cluster: &'c Cluster,
-    node: String,
-    uid: String,
-}
-
-impl<'c> Scene<'c> {
-    fn new(cluster: &'c Cluster, name: &str) -> Self {
-        let node = own_name(name);
-        let uid = make_node(cluster, &node, "boot-1");
-        super::namespace(cluster, &node);
-        let scene = Self { cluster, node, uid };
-        scene.renew(1, 40);
-        scene
-    }
-
-    fn leader(&self) -> Leader {
-        Leader::new(&self.cluster.kubeconfig(), &self.node)
-    }
-
-    /// Renews the Lease of the node. `time` tells renewals apart.
-    fn renew(&self, time: u32, duration: u32) {
-        let lease = json!({
-            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-            "metadata": {"name": self.node, "namespace": "kube-node-lease"},
-            "spec": {"holderIdentity": self.node, "leaseDurationSeconds": duration, "renewTime": format!("2026-01-01T00:00:00.{time:06}Z")},
-        });
-        self.cluster.apply(&lease.to_string());
-    }
-
-    fn taint(&self) {
-        self.cluster.text(&[
-            "taint",
-            "node",
-            &self.node,
-            &format!("{TAINT}=nodeshutdown:NoExecute"),
-        ]);
-    }
-
-    fn untaint(&self) {
-        self.cluster.text(&["taint", "node", &self.node, &format!("{TAINT}-")]);
-    }
-
-    /// Holds an address for a pod that the node had in a boot.
-    fn hold(&self, address: &str, boot: &str) {
-        let node = [self.node.as_str(), self.uid.as_str(), boot];
-        hold(self.cluster, &Held { address, node, pod: ["web", "uid-of-web"] });
-    }
-
-    /// Returns after the second of the API server in which everything was created so far: times in
-    /// objects have no fractions.
-    fn next_second(&self, leader: &Leader) {
-        let second = || {
-            let second = leader.controller.requests.second(&self.node);
-            leader.runtime.block_on(second).unwrap()
-        };
-        let before = second();
-        let later = until(&Deadline::after(Duration::from_secs(10)), || {
-            Ok::<_, ()>((before < second()).then_some(()))
-        });
-        assert_eq!(later, Ok(Some(())));
-    }
-
-    /// Marks a generation of a record, as a leader does.
-    fn mark(&self, address: &str, uid: &str, generation: i64) {
-        let since = "2026-01-01T00:00:00Z";
-        let mark =
-            json!({"node": self.node, "nodeUID": uid, "generation": generation, "since": since});
-        let patch = json!({"status": {"outOfService": mark}}).to_string();
-        let words = ["patch", "ipallocation", address, "--subresource=status", "--type=merge"];
-        self.cluster.text(&[&words[..], &["-p", &patch]].concat());
-    }
-
-    /// Returns the mark of a record. Empty if it has none.
-    fn mark_of(&self, address: &str) -> String {
-        let path = "jsonpath={.status.outOfService}";
-        self.cluster.text(&["get", "ipallocation", address, "-o", path])
-    }
-
-    /// Returns which of these addresses are held.
-    fn held(&self, addresses: &[&'static str]) -> Vec<&'static str> {
-        let text = self.cluster.text(&["get", "ipallocations", "-o", "name"]);
-        let is_held =
-            |address: &&str| text.lines().any(|line| line.ends_with(&format!("/{address}")));
-        addresses.iter().copied().filter(is_held).collect()
-    }
-
-    /// Returns the first sight in the Lease of the leaders.
-    fn first_sight(&self) -> Value {
-        let path = r"jsonpath={.metadata.annotations.hereabouts\.dev/out-of-service}";
-        let lease = ["get", "lease", "hereabouts-controller", "--ignore-not-found"];
-        let text =
-            self.cluster.text(&[&lease[..], &["--namespace", &self.node, "-o", path]].concat());
-        serde_json::from_str::<Value>(&text).unwrap_or_default()[&self.node].clone()
-    }
-
-    fn events(&self) -> Vec<String> {
-        let text = self.cluster.text(&["get", "events.events.k8s.io", "-o", "json"]);
-        let list: Value = serde_json::from_str(&text).unwrap();
-        let about = |event: &&Value| {
-            event["regarding"]["kind"] == "Node" && event["regarding"]["name"] == self.node
-        };
-        let all = list["items"].as_array().unwrap();
-        all.iter()
-            .filter(about)
-            .map(|event| {
-                format!(
-                    "{}: {}",
-                    event["reason"].as_str().unwrap(),
-                    event["note"].as_str().unwrap()
-                )
-            })
-            .collect()
-    }
-
-    fn remove(self, addresses: &[&str]) {
-        for address in addresses {
-            self.cluster.text(&["delete", "ipallocation", "--ignore-not-found", address]);
-        }
-        self.cluster.text(&["delete", "node", &self.node]);
-    }
-}
 
 #[test]
 fn the_taint_frees_what_the_node_held_before_it_was_first_seen() {
@@ -651,9 +426,12 @@ fn the_controller_frees_with_the_rights_that_it_has() {
     objects.iter().for_each(|object| cluster.apply(&object.to_string()));
     let scene = Scene::new(&cluster, "off-process");
     let other = Scene::new(&cluster, "off-on");
-    let [off, on] = ["10.78.7.1", "10.78.7.2"];
+    let deleted = Scene::new(&cluster, "off-deleted");
+    let [off, on, gone] = ["10.78.7.1", "10.78.7.2", "10.78.7.3"];
     scene.hold(off, "boot-1");
     other.hold(on, "boot-1");
+    deleted.hold(gone, "boot-of-deleted");
+    cluster.text(&["delete", "node", &deleted.node]);
     scene.renew(1, 1);
     scene.next_second(&scene.leader());
     scene.taint();
@@ -668,7 +446,9 @@ fn the_controller_frees_with_the_rights_that_it_has() {
             .contains(&format!("freed {off}: pod default/web, node {}", scene.node))
             .then_some(())
     });
-    assert_eq!(scene.held(&[off, on]), [on]);
+    assert_eq!(scene.held(&[off, on, gone]), [on, gone]);
+    // Without --release-deleted-nodes, it does not even look. It is a leak candidate.
+    assert!(!replica.log().contains("was deleted"), "{}", replica.log());
     let metric = r#"hereabouts_released_addresses_total{reason="out-of-service"}"#;
     assert_eq!(replica.metric(metric), Some(1.0));
     replica.wait(10, "event", |_| (scene.events().len() == 1).then_some(()));

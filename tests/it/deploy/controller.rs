@@ -10,6 +10,7 @@ use std::path::Path;
 
 const ACCOUNT: &str = "system:serviceaccount:kube-system:hereabouts-controller";
 const ENABLED: [&str; 2] = ["--set", "controller.enabled=true"];
+const SWITCH: &str = "controller.releaseDeletedNodes=true";
 
 /// Returns what a test needs of the machine, or says that the test is skipped.
 fn have<T>(result: Result<T, String>) -> Option<T> {
@@ -34,9 +35,38 @@ fn the_chart_renders_node_and_controller_as_kustomize_does() {
     let Some(node) = have(kustomized("node")) else { return };
     let Some(controller) = have(kustomized("controller")) else { return };
     let Some(rendered) = have(rendered(&ENABLED)) else { return };
-    let mut both = [node, controller].concat();
-    both.sort_by_key(|o| (o["kind"].to_string(), o["metadata"]["name"].to_string()));
-    assert_eq!(both, rendered);
+    assert_eq!(sorted([node, controller].concat()), rendered);
+}
+
+fn sorted(mut objects: Vec<Value>) -> Vec<Value> {
+    objects.sort_by_key(|o| (o["kind"].to_string(), o["metadata"]["name"].to_string()));
+    objects
+}
+
+/// The switch is one word of the command. It gives the ServiceAccount no right, and the policies allow
+/// it nothing more, so that a stolen token can do the same with and without it.
+#[test]
+fn to_release_deleted_nodes_needs_no_further_right() {
+    let without = ["node", "controller"].map(kustomized);
+    let with = ["node", "release-deleted-nodes"].map(kustomized);
+    let [Some(without), Some(with)] = [without, with].map(|both| {
+        let both: Result<Vec<_>, _> = both.into_iter().collect();
+        have(both).map(|both| sorted(both.concat()))
+    }) else {
+        return;
+    };
+    let Some(chart) = have(rendered(&[&ENABLED[..], &["--set", SWITCH]].concat())) else { return };
+    assert_eq!(chart, with);
+    let changed = without.iter().zip(&with).filter(|(without, with)| without != with);
+    let changed: Vec<_> = changed.collect();
+    assert_eq!((changed.len(), without.len()), (1, with.len()));
+    let command = |object: &Value| {
+        object["spec"]["template"]["spec"]["containers"][0]["command"].as_array().unwrap().clone()
+    };
+    let (mut without, with) = (changed[0].0.clone(), changed[0].1);
+    let words = [command(&without), vec![json!("--release-deleted-nodes")]].concat();
+    without["spec"]["template"]["spec"]["containers"][0]["command"] = json!(words);
+    assert_eq!(without, *with);
 }
 
 #[test]

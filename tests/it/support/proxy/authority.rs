@@ -70,6 +70,17 @@ impl Authority {
         Arc::new(config)
     }
 
+    /// Returns a server's certificate and key in PEM, for addresses or names.
+    #[cfg(feature = "controller")]
+    pub(crate) fn server_pem(&self, names: &[&str]) -> (String, String) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        limit(&mut params, Validity::Today);
+        let key = KeyPair::generate().unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+
     /// Returns a client's certificate and key in PEM, for a user of a group.
     pub(crate) fn client(&self, user: &str, group: &str, validity: Validity) -> (String, String) {
         let mut params = CertificateParams::default();

@@ -1,0 +1,96 @@
+//! The metrics of pools, as text. There are six for each pool. In a registry they would be as many
+//! objects, which are made again for each request: that takes several times as long.
+
+use super::overview::PoolNumbers;
+use std::fmt::Write;
+
+/// What is written of one pool.
+type Value = fn(&PoolNumbers) -> u128;
+
+/// Name, help and value of each metric.
+const METRICS: [(&str, &str, Value); 6] = [
+    ("hereabouts_pool_addresses", "Addresses that the pool can give, held or free.", |pool| {
+        pool.total
+    }),
+    ("hereabouts_pool_addresses_held", "Addresses of the pool that are held.", |pool| pool.held),
+    (
+        "hereabouts_pool_addresses_free",
+        "Addresses that the pool can give and that are not held.",
+        |pool| pool.free,
+    ),
+    (
+        "hereabouts_pool_addresses_out_of_range",
+        "Addresses that claims got from the pool and that are no longer in it.",
+        |pool| pool.out_of_range,
+    ),
+    ("hereabouts_pool_ready", "1 if claims get addresses from the pool, else 0.", |pool| {
+        pool.trouble.is_none().into()
+    }),
+    ("hereabouts_claims_waiting", "Claims of the pool that have no address.", |pool| {
+        pool.waiting.into()
+    }),
+];
+
+/// Writes the metrics of pools in Prometheus' text format.
+pub fn write(text: &mut String, pools: &[PoolNumbers]) {
+    let labels: Vec<String> = pools.iter().map(labels).collect();
+    if labels.is_empty() {
+        return;
+    }
+    let length: usize = labels.iter().map(|labels| labels.len() + 50).sum();
+    text.reserve(length * METRICS.len());
+    for (name, help, value) in METRICS {
+        // A write to a String cannot fail.
+        let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n");
+        for (pool, labels) in pools.iter().zip(&labels) {
+            let _ = writeln!(text, "{name}{labels} {}", value(pool));
+        }
+    }
+}
+
+/// Returns the words that name a pool. The label is not `namespace`, because Prometheus writes the
+/// namespace of the controller's pod there.
+fn labels(pool: &PoolNumbers) -> String {
+    let PoolNumbers { kind, namespace, name, .. } = pool;
+    let (namespace, name) = (escaped(namespace), escaped(name));
+    format!(r#"{{kind="{kind}",pool_namespace="{namespace}",pool="{name}"}}"#)
+}
+
+/// Returns a text as the value of a label. The API server lets no name have such characters.
+fn escaped(text: &str) -> String {
+    text.replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_has_each_metric_once_and_no_pool_has_none() {
+        let pool = PoolNumbers {
+            kind: "IPPool",
+            namespace: String::new(),
+            name: "a\"b\\c\n".to_owned(),
+            scope: "s".to_owned(),
+            total: 1 << 127,
+            held: 3,
+            free: 7,
+            out_of_range: 1,
+            waiting: 4,
+            trouble: Some("overlaps".to_owned()),
+        };
+        let mut text = String::new();
+        write(&mut text, &[]);
+        assert_eq!(text, "");
+        write(&mut text, &[pool]);
+        let labels = r#"{kind="IPPool",pool_namespace="",pool="a\"b\\c\n"}"#;
+        let values: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.split_once(labels))
+            .map(|(_, value)| value)
+            .collect();
+        let total = " 170141183460469231731687303715884105728";
+        assert_eq!(values, [total, " 3", " 7", " 1", " 0", " 4"]);
+        assert_eq!(text.lines().count(), 3 * METRICS.len());
+    }
+}
