@@ -32,6 +32,7 @@ mod faults;
 mod promise;
 mod scheduler;
 mod server;
+mod slices;
 mod world;
 
 use calls::{Call, Kind, Setting, What};
@@ -50,7 +51,11 @@ fn known(container: &str) -> &'static str {
 /// Returns a world with a bystander and a dead sandbox of the pod `web`.
 fn prepared(setting: &Setting) -> World {
     let add = |container| Call::new(What::Add(container, 1));
-    then(setting, World::default(), &[add("by"), add("dead-web"), add("far").on("n2")])
+    let mut world = World::default();
+    if setting.kind == Kind::Sliced {
+        world.objects.put_pool("p", &calls::pool());
+    }
+    then(setting, world, &[add("by"), add("dead-web"), add("far").on("n2")])
 }
 
 /// The calls of which every pair is interleaved.

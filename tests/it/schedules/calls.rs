@@ -24,6 +24,7 @@ use hereabouts::retry::{Deadline, with_clock};
 use hereabouts::store::file::FileStore;
 use hereabouts::store::kube::KubeStore;
 use hereabouts::store::node_identity::NodeIdentity;
+use hereabouts::store::sliced::SlicedStore;
 use hereabouts::store::upkeep::{Extent, Upkeep};
 use hereabouts::store::{Filter, Store, StoreError};
 use std::cell::Cell;
@@ -44,6 +45,14 @@ pub(super) enum Kind {
     Shared,
     /// Objects of the API.
     Kubernetes,
+    /// Blocks of a pool, which nodes own by objects of the API, and files in them.
+    Sliced,
+}
+
+impl Kind {
+    const fn has_server(self) -> bool {
+        matches!(self, Self::Kubernetes | Self::Sliced)
+    }
 }
 
 /// The kind of a call.
@@ -67,6 +76,8 @@ pub(super) enum What {
     /// A release for a node, from another machine.
     ReleaseNode(&'static str),
     Repair,
+    /// The look of the DaemonSet at the node's slices.
+    Sync,
     /// Not a call: a request to the API server that was thought lost arrives.
     Courier,
 }
@@ -178,7 +189,7 @@ pub(super) const NODES: &[&str] = &["n1", "n2"];
 impl Setting {
     pub(super) fn new(kind: Kind) -> Self {
         let sandbox = Sandbox::new();
-        let store = if kind == Kind::Kubernetes { "kubernetes" } else { "file" };
+        let store = if kind.has_server() { "kubernetes" } else { "file" };
         let flats = NODES.iter().map(|node| {
             let directory = sandbox.path("unused");
             let text = format!(
@@ -254,12 +265,18 @@ impl Around {
         )
     }
 
+    fn sliced(&self, host: NodeIdentity) -> SlicedStore<ScheduledDisk> {
+        let files =
+            FileStore::on(self.disk(&format!("slices of {}", self.call.node)), host.clone());
+        SlicedStore::new(self.objects(host), files)
+    }
+
     /// Returns the store as the plugin opens it.
     pub(super) fn store(&self, host: NodeIdentity) -> Box<dyn Store> {
-        if self.kind == Kind::Kubernetes {
-            Box::new(self.objects(host))
-        } else {
-            Box::new(self.files(host))
+        match self.kind {
+            Kind::Kubernetes => Box::new(self.objects(host)),
+            Kind::Sliced => Box::new(self.sliced(host)),
+            Kind::Local | Kind::Shared => Box::new(self.files(host)),
         }
     }
 
@@ -271,7 +288,10 @@ impl Around {
     /// Returns the store as a command opens it; from another machine for a node that is off.
     fn upkeep(&self, node: &str, elsewhere: bool) -> Box<dyn Upkeep> {
         let host = self.host(node);
-        if self.kind == Kind::Kubernetes {
+        if self.kind == Kind::Sliced && !elsewhere {
+            return Box::new(self.sliced(host));
+        }
+        if self.kind.has_server() {
             let store = self.objects(host);
             return if elsewhere { Box::new(store.for_dead_node()) } else { Box::new(store) };
         }
@@ -377,6 +397,7 @@ pub(super) fn perform(
         What::Release(container) => operated(release_all(&around, Some(container), call.node)),
         What::ReleaseNode(node) => operated(release_all(&around, None, node)),
         What::Repair => operated(repair_all(&around)),
+        What::Sync => operated(sync_slices(&around)),
         What::Courier => {
             super::server::deliver(scheduler, thread);
             Ok(())
@@ -388,7 +409,15 @@ fn operated(done: anyhow::Result<()>) -> Answered {
     done.map_err(|error| (1, format!("{error:#}")))
 }
 
-fn configuration(ranges: u8) -> String {
+/// The pool of the sliced kind: four slices of eight addresses.
+pub(super) fn pool() -> serde_json::Value {
+    serde_json::json!({"ranges": [{"ipv4": "10.0.0.0/27"}], "slices": {"ipv4": {"perNodeMaskSize": 29}}})
+}
+
+fn configuration(kind: Kind, ranges: u8) -> String {
+    if kind == Kind::Sliced {
+        return r#"{"cniVersion":"1.1.0","name":"net1","type":"macvlan","cni.dev/valid-attachments":[],"ipam":{"type":"hereabouts","pool":"p"}}"#.to_owned();
+    }
     let ranges: Vec<String> = ["10.0.0.0/29", "fd00::/125"]
         .iter()
         .take(ranges.into())
@@ -446,7 +475,7 @@ fn verb(setting: &Setting, around: &Rc<Around>) -> Answered {
         around.say(&Event::Ending(around.thread, holder.clone()));
     }
     let error = Cell::new(Vec::new());
-    let stdin = configuration(ranges);
+    let stdin = configuration(setting.kind, ranges);
     let ports = Ports {
         variables: &environment.call,
         stdin: &mut stdin.as_bytes(),
@@ -534,6 +563,13 @@ fn release_all(around: &Around, container: Option<&str>, node: &'static str) -> 
     Ok(())
 }
 
+/// Does the work of `hereabouts slices sync`.
+fn sync_slices(around: &Around) -> anyhow::Result<()> {
+    let store = around.upkeep(around.call.node, false);
+    store.slices().unwrap().sync(&Deadline::after(Duration::from_secs(20)))?;
+    Ok(())
+}
+
 /// Does the work of `hereabouts repair --yes`.
 fn repair_all(around: &Around) -> anyhow::Result<()> {
     let store = around.upkeep(around.call.node, false);
@@ -561,20 +597,31 @@ pub(super) fn look(
     let around = Around::new(setting.kind, scheduler, thread, call);
     with_clock(Rc::new(ThreadClock(Arc::clone(scheduler), thread)), || {
         let mut looked = Looked::default();
-        match around.upkeep(call.node, true).list(&Filter::default()) {
-            Ok(listing) => {
-                for record in listing {
-                    let record = record?;
-                    let attachment = &record.record.attachment;
-                    looked.held.push((
-                        record.address,
-                        attachment.node.to_string(),
-                        attachment.container.to_string(),
-                    ));
+        let mut add = |around: &Around, elsewhere: bool| -> anyhow::Result<()> {
+            match around.upkeep(around.call.node, elsewhere).list(&Filter::default()) {
+                Ok(listing) => {
+                    for record in listing {
+                        let record = record?;
+                        let attachment = &record.record.attachment;
+                        looked.held.push((
+                            record.address,
+                            attachment.node.to_string(),
+                            attachment.container.to_string(),
+                        ));
+                    }
+                    Ok(())
                 }
+                Err(StoreError::Absent { .. }) => Ok(()),
+                Err(error) => Err(error.into()),
             }
-            Err(StoreError::Absent { .. }) => {}
-            Err(error) => return Err(error.into()),
+        };
+        if setting.kind == Kind::Sliced {
+            // Each node knows only what is in its own slices.
+            for node in NODES {
+                add(&Around::new(setting.kind, scheduler, thread, call.on(node)), false)?;
+            }
+        } else {
+            add(&around, true)?;
         }
         let is_alive = |held: &Record| around.life(held);
         // The index by pod is a hint: a sweep corrects its problems.

@@ -440,4 +440,8 @@ impl Disk for ScheduledDisk {
     fn now(&self) -> SystemTime {
         UNIX_EPOCH + EPOCH + self.later + self.scheduler.now()
     }
+    /// Stands still within a call, so that what is noted does not depend on the schedule.
+    fn since_boot(&self) -> Duration {
+        EPOCH + self.later
+    }
 }

@@ -176,6 +176,7 @@ pub(super) fn check(
             }
         }
     }
+    super::slices::each_is_in_a_slice_of_its_node(setting, &run.world, &promises)?;
     super::debts::nothing_is_owed_with_an_answer(&run.world, calls)?;
     nothing_is_left(setting, known, run.world.clone(), calls)
 }

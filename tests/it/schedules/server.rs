@@ -1,5 +1,5 @@
 //! An API server in memory, behind the API port: each request is a step of the scheduler. It knows
-//! one resource, and what the store asks of it. `behaviors` compares it with the real one.
+//! our resources, and what the store asks of them. `behaviors` compares it with the real one.
 
 use super::calls::BadRequest;
 use super::scheduler::{Scheduler, Touches};
@@ -16,6 +16,7 @@ use std::time::Duration;
 /// The content of the server.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Objects {
+    /// IPAllocations by name, and the others by resource and name.
     by_name: BTreeMap<String, Value>,
     revision: u64,
 }
@@ -28,6 +29,9 @@ impl Hash for Objects {
         }
     }
 }
+
+/// The resources that the server knows.
+const RESOURCES: &[&str] = &[PLURAL, "ippools", "ipslices", "ipslicegeometries"];
 
 /// Whole documents, one per request.
 enum Body {
@@ -74,9 +78,26 @@ impl Objects {
         self.by_name.get(name)?["metadata"]["uid"].as_str().map(str::to_owned)
     }
 
+    /// Puts a pool there.
+    pub(super) fn put_pool(&mut self, name: &str, spec: &Value) {
+        let pool = json!({
+            "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "IPPool", "spec": spec,
+            "metadata": {"name": name, "uid": "00000000-0000-4000-8000-0000000000aa", "resourceVersion": "1"},
+        });
+        self.by_name.insert(format!("ippools/{name}"), pool);
+    }
+
+    /// Returns the nodes that own slices, with the IPv4 part of each.
+    pub(super) fn slices(&self) -> impl Iterator<Item = (&str, &str)> {
+        let slices = self.by_name.iter().filter(|(name, _)| name.starts_with("ipslices/"));
+        slices.filter_map(|(_, object)| {
+            Some((object["spec"]["node"].as_str()?, object["spec"]["ipv4"].as_str()?))
+        })
+    }
+
     /// Serves one request, and notes what it touches.
     pub(super) fn serve(&mut self, request: &Request<'_>, touches: &mut Touches) -> Answer {
-        let prefix = format!("/apis/{GROUP}/{VERSION}/{PLURAL}");
+        let group = format!("/apis/{GROUP}/{VERSION}/");
         let body: Value = request
             .content
             .and_then(|(_, bytes)| serde_json::from_slice(bytes).ok())
@@ -87,21 +108,26 @@ impl Objects {
             )
             .answer(true);
         }
-        let Some(rest) = request.path.strip_prefix(&prefix) else {
-            return Answer {
-                status: 404,
-                retry_after: None,
-                body: b"404 page not found\n".to_vec(),
-            };
-        };
+        let not_found =
+            || Answer { status: 404, retry_after: None, body: b"404 page not found\n".to_vec() };
+        let Some(rest) = request.path.strip_prefix(&group) else { return not_found() };
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let name = path.strip_prefix('/');
+        let (resource, name) = match path.split_once('/') {
+            Some((resource, name)) => (resource, Some(name)),
+            None => (path, None),
+        };
+        if !RESOURCES.contains(&resource) {
+            return not_found();
+        }
+        let prefix = if resource == PLURAL { String::new() } else { format!("{resource}/") };
+        let name = name.map(|name| format!("{prefix}{name}"));
+        let name = name.as_deref();
         match (request.method, name) {
             (Method::Get, None) => {
                 touches.read("objects");
-                self.list(query, request.accept.contains("as=Table")).answer(false)
+                self.list(&prefix, query, request.accept.contains("as=Table")).answer(false)
             }
-            (Method::Post, None) => self.create(body, touches).answer(true),
+            (Method::Post, None) => self.create(&prefix, body, touches).answer(true),
             (Method::Get, Some(name)) => {
                 touches.read(("object", name));
                 self.get(name).answer(false)
@@ -133,9 +159,10 @@ impl Objects {
             .map_or_else(|| Self::absent(name), |object| Body::Object(object.clone()))
     }
 
-    fn create(&mut self, mut object: Value, touches: &mut Touches) -> Body {
-        let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-        if object["spec"]["address"].as_str().is_none() || name.is_empty() {
+    fn create(&mut self, prefix: &str, mut object: Value, touches: &mut Touches) -> Body {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        let name = format!("{prefix}{name}");
+        if prefix.is_empty() && (object["spec"]["address"].as_str().is_none() || name.is_empty()) {
             return Body::refused(422, "Invalid", &name, "the object is invalid");
         }
         if self.by_name.contains_key(&name) {
@@ -249,7 +276,7 @@ impl Objects {
     }
 
     /// `continue` is the name of the last object of the previous page.
-    fn list(&self, query: &str, table: bool) -> Body {
+    fn list(&self, prefix: &str, query: &str, table: bool) -> Body {
         let mut limit = usize::MAX;
         let (mut after, mut selector) = (String::new(), String::new());
         for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
@@ -265,8 +292,14 @@ impl Objects {
         let selected = |object: &Value| {
             wanted.iter().all(|(key, value)| object["metadata"]["labels"][*key] == **value)
         };
-        let mut items =
-            self.by_name.iter().filter(|(name, object)| **name > after && selected(object));
+        let is_of = |name: &str| match prefix.is_empty() {
+            true => !name.contains('/'),
+            false => name.starts_with(prefix),
+        };
+        let mut items = self
+            .by_name
+            .iter()
+            .filter(|(name, object)| **name > after && is_of(name) && selected(object));
         let page: Vec<_> = items.by_ref().take(limit).collect();
         let mut metadata = json!({ "resourceVersion": self.revision.to_string() });
         if items.next().is_some()

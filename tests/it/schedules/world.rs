@@ -78,7 +78,11 @@ impl World {
 
     /// Returns the record at an address.
     pub(super) fn record_at(&self, address: IpAddr) -> Option<String> {
-        let file = self.disks.get("store").and_then(|tree| tree.inode_named(&address.to_string()));
+        let disks = self
+            .disks
+            .iter()
+            .filter(|(name, _)| *name == "store" || name.starts_with("slices of "));
+        let file = { disks }.find_map(|(_, tree)| tree.inode_named(&address.to_string()));
         file.map(|inode| inode.to_string()).or_else(|| self.objects.uid_of(&address.to_string()))
     }
 }

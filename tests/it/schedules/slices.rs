@@ -1,0 +1,106 @@
+//! The interleavings of the store with slices: claims of slices, their use, and their return, beside
+//! each other and beside every other call.
+
+use super::calls::{Call, Kind, Setting, What};
+use super::promise::then;
+use super::world::{Holder, World};
+use super::{ADD, DEL, OTHERS, Sum, TRIPLES, beginnings, never, prepared};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// The look of the DaemonSet, a quarter of an hour later: it gives back the last empty slice.
+const SYNC: Call = Call { later: 900, ..Call::new(What::Sync) };
+
+/// Checks that each address that a caller relies on is in a slice of its node, and of no other one.
+///
+/// # Errors
+/// A text.
+pub(super) fn each_is_in_a_slice_of_its_node(
+    setting: &Setting,
+    world: &World,
+    promises: &BTreeMap<Holder, Vec<IpAddr>>,
+) -> Result<(), String> {
+    if setting.kind != Kind::Sliced {
+        return Ok(());
+    }
+    for ((node, container), addresses) in promises {
+        for address in addresses {
+            let is_in = |block: &str| block.parse::<ipnet::IpNet>().unwrap().contains(address);
+            let owner = world.objects.slices().find(|(_, block)| is_in(block));
+            if owner.is_none_or(|(owner, _)| owner != *node) {
+                return Err(format!(
+                    "{address} of {container} on {node} is in a slice of {owner:?}"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Returns a world in which no node has a slice yet, and one in which a slice is empty since long.
+fn without_and_with_an_empty_slice(setting: &Setting) -> [World; 2] {
+    let mut none = World::default();
+    none.objects.put_pool("p", &super::calls::pool());
+    let emptied = then(setting, none.clone(), &[ADD, DEL, Call::new(What::Sync)]);
+    assert_eq!(emptied.objects.slices().count(), 1);
+    [none, emptied]
+}
+
+#[test]
+fn the_last_empty_slice_goes_back_and_the_next_pod_gets_one() {
+    let setting = Setting::new(Kind::Sliced);
+    let [_, emptied] = without_and_with_an_empty_slice(&setting);
+    let given_back = then(&setting, emptied, &[SYNC]);
+    assert_eq!(given_back.objects.slices().count(), 0);
+    let again = then(&setting, given_back, &[ADD]);
+    assert_eq!(again.objects.slices().count(), 1);
+}
+
+#[test]
+fn every_pair_of_claims_uses_and_returns_of_slices() {
+    let calls = [ADD, ADD.lost(), OTHERS, OTHERS.on("n2"), DEL, SYNC];
+    let mut sum = Sum::new(Kind::Sliced, "claims and returns");
+    for world in without_and_with_an_empty_slice(&sum.setting) {
+        for (first, second) in
+            calls.iter().flat_map(|first| calls.iter().map(move |second| (*first, *second)))
+        {
+            sum.add(&world, &[first, second], never, &mut |explorer| explorer.explore(0, 2));
+        }
+    }
+    sum.end();
+}
+
+#[test]
+fn every_pair_of_calls_on_slices() {
+    let mut sum = Sum::new(Kind::Sliced, "pairs");
+    for world in beginnings(&sum.setting) {
+        for (first, second) in super::CALLS
+            .iter()
+            .flat_map(|first| super::CALLS.iter().map(move |second| (*first, *second)))
+        {
+            sum.add(&world, &[first, second], never, &mut |explorer| explorer.explore(0, 1));
+        }
+    }
+    sum.end();
+}
+
+#[test]
+fn drawn_triples_on_slices() {
+    let mut sum = Sum::new(Kind::Sliced, "drawn triples");
+    let worlds =
+        [prepared(&sum.setting)].into_iter().chain(without_and_with_an_empty_slice(&sum.setting));
+    let more = [
+        [ADD, SYNC, OTHERS],
+        [ADD.lost(), SYNC, ADD],
+        [OTHERS.on("n2"), SYNC, ADD],
+        [SYNC, SYNC, ADD],
+    ];
+    for world in worlds.collect::<Vec<_>>() {
+        for calls in TRIPLES.iter().chain(&more) {
+            sum.add(&world, calls, never, &mut |explorer| {
+                (1..=40).for_each(|seed| explorer.draw(seed))
+            });
+        }
+    }
+    sum.end();
+}
