@@ -1,8 +1,9 @@
 //! The interleavings of the store with slices: claims of slices, their use, and their return, beside
 //! each other and beside every other call.
 
-use super::calls::{Call, Kind, Setting, What};
+use super::calls::{BadRequest, Call, Kind, Setting, What};
 use super::promise::then;
+use super::scheduler::To;
 use super::world::{Holder, World};
 use super::{ADD, DEL, OTHERS, Sum, TRIPLES, beginnings, never, prepared};
 use std::collections::BTreeMap;
@@ -37,21 +38,21 @@ pub(super) fn each_is_in_a_slice_of_its_node(
     Ok(())
 }
 
-/// Returns a world in which no node has a slice yet, and one in which a slice is empty since long.
+/// Returns a world in which the only slice was given back, and one in which it is empty since long.
 fn without_and_with_an_empty_slice(setting: &Setting) -> [World; 2] {
     let mut none = World::default();
     none.objects.put_pool("p", &super::calls::pool());
-    let emptied = then(setting, none.clone(), &[ADD, DEL, Call::new(What::Sync)]);
+    let emptied = then(setting, none, &[ADD, DEL, Call::new(What::Sync)]);
     assert_eq!(emptied.objects.slices().count(), 1);
-    [none, emptied]
+    let given_back = then(setting, emptied.clone(), &[SYNC]);
+    assert_eq!(given_back.objects.slices().count(), 0);
+    [given_back, emptied]
 }
 
 #[test]
 fn the_last_empty_slice_goes_back_and_the_next_pod_gets_one() {
     let setting = Setting::new(Kind::Sliced);
-    let [_, emptied] = without_and_with_an_empty_slice(&setting);
-    let given_back = then(&setting, emptied, &[SYNC]);
-    assert_eq!(given_back.objects.slices().count(), 0);
+    let [given_back, _] = without_and_with_an_empty_slice(&setting);
     let again = then(&setting, given_back, &[ADD]);
     assert_eq!(again.objects.slices().count(), 1);
 }
@@ -101,6 +102,99 @@ fn drawn_triples_on_slices() {
                 (1..=40).for_each(|seed| explorer.draw(seed))
             });
         }
+    }
+    sum.end();
+}
+
+/// More requests than the first ADD of a node makes.
+const REQUESTS: usize = 8;
+
+/// Calls beside one that claims a slice or gives it back.
+const BESIDE: &[Call] = &[OTHERS, OTHERS.on("n2"), SYNC, DEL];
+
+#[test]
+fn a_killed_call_on_slices() {
+    let mut sum = Sum::new(Kind::Sliced, "killed calls");
+    for world in without_and_with_an_empty_slice(&sum.setting) {
+        for first in [ADD, SYNC] {
+            for second in BESIDE.iter().chain(&[ADD]) {
+                sum.add(&world, &[first, *second], never, &mut |explorer| {
+                    drop(explorer.end_everywhere(To::Killed));
+                });
+            }
+        }
+    }
+    sum.end();
+}
+
+#[test]
+fn an_answer_that_is_lost_on_slices() {
+    let mut sum = Sum::new(Kind::Sliced, "lost answers");
+    for world in without_and_with_an_empty_slice(&sum.setting) {
+        for call in [ADD, ADD.lost(), SYNC] {
+            for which in 0..REQUESTS {
+                let first = call.bad_request(BadRequest::Answered(which));
+                for second in BESIDE {
+                    sum.add(&world, &[first, *second], never, &mut |explorer| {
+                        explorer.explore(0, 1);
+                    });
+                }
+            }
+        }
+    }
+    sum.end();
+}
+
+#[test]
+fn a_request_that_comes_late_on_slices() {
+    let mut sum = Sum::new(Kind::Sliced, "late requests");
+    for world in without_and_with_an_empty_slice(&sum.setting) {
+        for call in [ADD, SYNC] {
+            for which in 0..REQUESTS {
+                let late = call.bad_request(BadRequest::HeldUp(which));
+                for second in [OTHERS, OTHERS.on("n2"), SYNC] {
+                    let calls = [late, second, Call::new(What::Courier)];
+                    sum.add(&world, &calls, never, &mut |explorer| explorer.explore(0, 1));
+                }
+            }
+        }
+    }
+    sum.end();
+}
+
+/// A call is killed, its request arrives after the next boot, and the pods start again.
+#[test]
+fn a_request_of_a_killed_call_that_comes_after_the_boot_on_slices() {
+    let mut sum = Sum::new(Kind::Sliced, "late requests of an earlier boot");
+    for world in without_and_with_an_empty_slice(&sum.setting) {
+        for which in 0..REQUESTS {
+            let late = ADD.before_the_boot().bad_request(BadRequest::HeldUp(which));
+            let mut left = Vec::new();
+            sum.add(&world, &[late], never, &mut |explorer| {
+                left = explorer.end_everywhere(To::Killed);
+            });
+            for mut world in left {
+                world.events.clear();
+                let calls = [Call::new(What::Courier), ADD, OTHERS.on("n2")];
+                sum.add(&world, &calls, never, &mut |explorer| explorer.explore(0, 1));
+            }
+        }
+    }
+    sum.end();
+}
+
+/// What pods held before the boot nobody relies on any more; each ADD comes once more.
+#[test]
+fn after_a_boot_on_slices() {
+    let mut sum = Sum::new(Kind::Sliced, "after a boot");
+    let [none, _] = without_and_with_an_empty_slice(&sum.setting);
+    let mut world = then(&sum.setting, none, &[ADD.before_the_boot(), OTHERS.on("n2")]);
+    world.events.clear();
+    let calls = [ADD, ADD.lost(), OTHERS, OTHERS.on("n2"), DEL, SYNC, Call::new(What::Gc)];
+    for (first, second) in
+        calls.iter().flat_map(|first| calls.iter().map(move |second| (*first, *second)))
+    {
+        sum.add(&world, &[first, second], never, &mut |explorer| explorer.explore(0, 1));
     }
     sum.end();
 }
