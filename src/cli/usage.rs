@@ -5,8 +5,10 @@ use super::{Format, StoreArgs, UsageArgs, locate, output, records, set_aside};
 use crate::addr::AddrSet;
 use crate::config::Network;
 use crate::environment::Environment;
-use crate::ipam::ConfiguredRange;
+use crate::ipam::{ConfiguredRange, Slicing};
 use crate::plugin::set_aside::Aside;
+use crate::retry::Deadline;
+use crate::store::upkeep::Upkeep;
 use crate::store::{Filter, Store};
 use serde_json::{Value, json};
 
@@ -23,6 +25,17 @@ struct Row {
     /// The free addresses that this node passes over, because it or another host uses them.
     asides: Vec<Aside>,
     total: u128,
+    /// The slices of the pool, if it has slices.
+    slices: Option<SliceCount>,
+}
+
+/// How many slices a pool has.
+#[derive(Clone)]
+struct SliceCount {
+    total: u32,
+    owned: usize,
+    released: usize,
+    free: u32,
 }
 
 pub(super) fn usage(
@@ -50,7 +63,18 @@ pub(super) fn usage(
             ));
         }
         let counted = count(store.as_ref(), name.as_deref(), network, &asides)?;
-        rows.extend(counted.into_iter().map(|row| Row { pool: pool.clone(), ..row }));
+        let slices = match &network.slicing {
+            Some(slicing) => count_slices(store.as_ref(), slicing)?,
+            None => None,
+        };
+        if let (Some(slices), Some(slicing)) = (&slices, &network.slicing) {
+            say(slices, &slicing.pool);
+        }
+        rows.extend(counted.into_iter().map(|row| Row {
+            pool: pool.clone(),
+            slices: slices.clone(),
+            ..row
+        }));
     }
     if args.output == Format::Json {
         return output::print_json(&Value::Array(rows.iter().map(encode).collect()));
@@ -92,6 +116,25 @@ pub(super) fn usage(
     }
     output::print(&output::table(&headings, &cells))?;
     set_aside::append(&asides)
+}
+
+/// Counts the slices of a pool. Returns `None` if the store has none.
+fn count_slices(store: &dyn Upkeep, slicing: &Slicing) -> anyhow::Result<Option<SliceCount>> {
+    let Some(slices) = store.slices() else { return Ok(None) };
+    let mut of_pool = slices.all(None, &Deadline::after(records::PATIENCE))?;
+    of_pool.retain(|slice| slice.pool == slicing.pool);
+    let released = of_pool.iter().filter(|slice| slice.released.is_some()).count();
+    let total = slicing.geometry.count();
+    let free = total.saturating_sub(u32::try_from(of_pool.len()).unwrap_or(u32::MAX));
+    Ok(Some(SliceCount { total, owned: of_pool.len() - released, released, free }))
+}
+
+fn say(slices: &SliceCount, pool: &str) {
+    let SliceCount { total, owned, released, free } = slices;
+    output::say(&format!(
+        "pool {}: {total} slices, {owned} owned, {released} released, {free} free; HELD counts only the slices of this node",
+        output::printable(pool)
+    ));
 }
 
 /// Returns one row for each range. Counts the records while they are read, and keeps none of them.
@@ -158,12 +201,13 @@ fn row(name: Option<&str>, network: &Network, range: &Counted<'_>) -> Row {
         excluded: total - usable - reserved,
         asides: Vec::new(),
         total,
+        slices: None,
     }
 }
 
 /// Returns a row as JSON.
 fn encode(row: &Row) -> Value {
-    json!({
+    let mut document = json!({
         "network": row.network,
         "pool": row.pool,
         "range": row.range,
@@ -174,5 +218,10 @@ fn encode(row: &Row) -> Value {
         "excluded": output::number(row.excluded),
         "setAside": row.asides.iter().map(set_aside::document).collect::<Vec<_>>(),
         "total": output::number(row.total),
-    })
+    });
+    if let Some(SliceCount { total, owned, released, free }) = &row.slices {
+        document["slices"] =
+            json!({"total": total, "owned": owned, "released": released, "free": free});
+    }
+    document
 }

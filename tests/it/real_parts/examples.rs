@@ -24,11 +24,14 @@ const FIRST: &[(&str, &[&str])] = &[
     ("cnitool.conflist", &["192.168.27.2"]),
 ];
 
-/// The examples that need the Kubernetes store. `ipam_claims::asking` has the test.
-const KUBERNETES: &[&str] = &["persistent-addresses.yaml"];
+/// The examples that need the Kubernetes store. `ipam_claims::asking` and `slices::example` have the
+/// tests.
+const KUBERNETES: &[&str] = &["persistent-addresses.yaml", "sliced-network.yaml"];
 
 /// The pool that `pool-network.yaml` names.
 const POOL: &str = "example-pool.yaml";
+/// The pools that `sliced-network.yaml` names.
+const SLICED_POOL: &str = "sliced-pool.yaml";
 
 fn names() -> impl Iterator<Item = &'static str> {
     FIRST.iter().map(|(name, _)| *name).chain(KUBERNETES.iter().copied())
@@ -102,7 +105,7 @@ fn every_example_is_in_the_list() {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    files.retain(|name| name != "hereabouts.conf" && name != POOL);
+    files.retain(|name| !["hereabouts.conf", POOL, SLICED_POOL].contains(&name.as_str()));
     files.sort();
     let mut listed: Vec<String> = names().map(str::to_owned).collect();
     listed.sort();
@@ -112,7 +115,8 @@ fn every_example_is_in_the_list() {
 #[test]
 fn every_example_is_free_of_mistakes() {
     for name in names() {
-        let ended = check(&[name]);
+        let files = [&[name][..], if name == "sliced-network.yaml" { &[SLICED_POOL] } else { &[] }];
+        let ended = check(&files.concat());
         assert_eq!(ended.status, Some(0), "{name}: {ended:?}");
     }
 }

@@ -142,4 +142,10 @@ fn the_list_shows_owners_and_what_the_node_itself_knows() {
         serde_json::from_str(&list(&["-o", "json", "--node", &one.name])).unwrap();
     assert_eq!(document[0]["state"], json!("owned"));
     assert_eq!(document[0]["held"], json!(1));
+    let usage = one.sandbox.command(&["usage", "--pool", &slices.pool]);
+    let said = "16 slices, 2 owned, 0 released, 14 free";
+    assert!(usage.succeeded().stderr.contains(said), "{usage:?}");
+    let usage = one.sandbox.command(&["usage", "--pool", &slices.pool, "-o", "json"]).document();
+    assert_eq!(usage[0]["slices"], json!({"total": 16, "owned": 2, "released": 0, "free": 14}));
+    assert_eq!(usage[0]["held"], json!(1));
 }
