@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
-use worker::{Sandbox, Worker};
+use worker::{RANGE, Sandbox, Worker};
 
 const NODES: usize = 8;
 const WORKERS_A_NODE: usize = 2;
@@ -26,8 +26,13 @@ const SCOPE: &str = "storm";
 /// No call takes longer: the longest deadline, and what a busy machine adds.
 const LONGEST: Duration = Duration::from_secs(40);
 
+/// The pool of the storm on slices.
+const POOL: &str = "storm";
+
 /// What all workers share.
 struct Storm {
+    /// What each network says about its addresses.
+    ipam: String,
     history: History,
     /// The number of calls that are still to be made.
     left: AtomicUsize,
@@ -98,13 +103,33 @@ fn disturb(
     }
 }
 
-fn storm(calls: usize, restarts: usize, seed: u64) {
+/// Where the addresses come from.
+#[derive(Clone, Copy, PartialEq)]
+enum From {
+    /// Each is an object.
+    Objects,
+    /// Slices of four addresses, which nodes claim and give back.
+    Slices,
+}
+
+fn storm(from: From, calls: usize, restarts: usize, seed: u64) {
     let cluster = match Cluster::own(Options::default()) {
         Ok(cluster) => cluster,
         Err(reason) => return skipped!("{reason}"),
     };
     install(&cluster);
     println!("seed {seed}");
+    let ipam = match from {
+        From::Objects => format!(r#""range":"{RANGE}","network_name":"{SCOPE}""#),
+        From::Slices => {
+            let pool = serde_json::json!({
+                "apiVersion": "hereabouts.dev/v1alpha1", "kind": "IPPool", "metadata": {"name": POOL},
+                "spec": {"ranges": [{"ipv4": "10.9.0.0/24"}], "slices": {"ipv4": {"perNodeMaskSize": 30}}},
+            });
+            cluster.apply(&pool.to_string());
+            format!(r#""pool":"{POOL}""#)
+        }
+    };
     let proxies: Vec<Proxy> = (0..NODES).map(|_| Proxy::new(&cluster)).collect();
     let nodes: Vec<Node> =
         proxies.iter().enumerate().map(|(n, proxy)| node(&format!("n{n}"), proxy)).collect();
@@ -113,6 +138,7 @@ fn storm(calls: usize, restarts: usize, seed: u64) {
         proxy.script(move |asked| fault(&mut draw, asked));
     }
     let storm = Storm {
+        ipam,
         history: History::default(),
         left: AtomicUsize::new(calls),
         calm: AtomicBool::new(false),
@@ -146,13 +172,62 @@ fn storm(calls: usize, restarts: usize, seed: u64) {
     }
     tell(&workers);
     let outcome = storm.history.replay().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
-    check_freed(&cluster, &storm, &nodes, &outcome);
+    let held = || match from {
+        From::Objects => held(&cluster),
+        From::Slices => held_in_slices(&nodes),
+    };
+    check_freed(&held, &storm, &nodes, &outcome);
     settle(&mut workers);
     let outcome = storm.history.replay().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
     for node in &nodes {
-        collect(node, &outcome);
+        collect(node, &storm.ipam, &outcome);
     }
-    assert_eq!(held(&cluster), outcome.held, "seed {seed}");
+    assert_eq!(held(), outcome.held, "seed {seed}");
+    if from == From::Slices {
+        check_slices(&cluster, &nodes, &outcome);
+    }
+}
+
+/// Returns who holds what in the slices of all nodes, as each node lists it.
+fn held_in_slices(nodes: &[Node]) -> BTreeMap<String, BTreeSet<IpAddr>> {
+    let mut held: BTreeMap<String, BTreeSet<IpAddr>> = BTreeMap::new();
+    for node in nodes {
+        let list = node.sandbox.command(&["list", "-o", "json"]).document();
+        for record in list.as_array().unwrap() {
+            let text = |key: &str| record[key].as_str().unwrap().to_owned();
+            let holder = format!("{}/{}", text("node"), text("container"));
+            held.entry(holder).or_default().insert(text("address").parse().unwrap());
+        }
+    }
+    held
+}
+
+/// Checks that each address is in a slice of its node, that slices were given back, and that no
+/// slice is left that no node knows.
+fn check_slices(cluster: &Cluster, nodes: &[Node], outcome: &Outcome) {
+    let owners = || -> BTreeMap<ipnet::IpNet, String> {
+        let list = cluster.text(&["get", "ipslices.hereabouts.dev", "-o", "json"]);
+        let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+        let slices = list["items"].as_array().unwrap().iter().map(|object| &object["spec"]);
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        slices.map(|spec| (text(&spec["ipv4"]).parse().unwrap(), text(&spec["node"]))).collect()
+    };
+    let found = owners();
+    for (holder, addresses) in &outcome.held {
+        for address in addresses {
+            let owner = found.iter().find(|(block, _)| block.contains(address));
+            let node = holder.split('/').next().unwrap();
+            assert_eq!(owner.map(|(_, owner)| owner.as_str()), Some(node), "{holder} {address}");
+        }
+    }
+    for node in nodes {
+        node.sandbox.command(&["slices", "sync"]).succeeded();
+        let list = node.sandbox.command(&["slices", "list", "--node", &node.name, "-o", "json"]);
+        for slice in list.document().as_array().unwrap() {
+            assert!(slice["held"].is_u64() && slice["state"] == "owned", "{slice}");
+        }
+    }
+    println!("{} slices after the storm, {} when empty ones are back", found.len(), owners().len());
 }
 
 fn node(name: &str, proxy: &Proxy) -> Node {
@@ -176,12 +251,17 @@ fn held(cluster: &Cluster) -> BTreeMap<String, BTreeSet<IpAddr>> {
 
 /// Checks that what was printed exists, and that what a DEL freed is gone after the node has
 /// checked for late creations.
-fn check_freed(cluster: &Cluster, storm: &Storm, nodes: &[Node], outcome: &Outcome) {
+fn check_freed(
+    held: &dyn Fn() -> BTreeMap<String, BTreeSet<IpAddr>>,
+    storm: &Storm,
+    nodes: &[Node],
+    outcome: &Outcome,
+) {
     for node in nodes {
         seconds_later(node, 61);
         node.del("nobody").succeeded();
     }
-    let held = held(cluster);
+    let held = held();
     for (holder, addresses) in &outcome.held {
         assert_eq!(held.get(holder), Some(addresses), "{}", storm.history.of(&[holder]));
     }
@@ -211,11 +291,13 @@ fn settle(workers: &mut [Worker<'_>]) {
     }
 }
 
-fn collect(node: &Node, outcome: &Outcome) {
+fn collect(node: &Node, ipam: &str, outcome: &Outcome) {
     let prefix = format!("{}/", node.name);
     let valid: Vec<&str> =
         outcome.held.keys().filter_map(|holder| holder.strip_prefix(&prefix)).collect();
-    node.gc_call(&valid).set("CNI_NETNS_OVERRIDE", "true").run().succeeded();
+    let mut call = node.gc_call(&valid);
+    worker::with_ipam(&mut call, ipam);
+    call.set("CNI_NETNS_OVERRIDE", "true").run().succeeded();
 }
 
 /// Prints how long calls took, and how they failed.
@@ -244,13 +326,26 @@ fn tell(workers: &[Worker<'_>]) {
 
 #[test]
 fn a_storm_of_faults_gives_no_address_twice_and_loses_none() {
-    storm(400, 1, 1);
+    storm(From::Objects, 400, 1, 1);
+}
+
+#[test]
+fn a_storm_of_faults_on_slices_gives_no_address_twice_and_loses_none() {
+    storm(From::Slices, 400, 1, 1);
 }
 
 #[test]
 #[ignore = "minutes; scripts/test --long"]
 fn long_storm_of_10_000_calls_gives_no_address_twice_and_loses_none() {
     for seed in [2, 3] {
-        storm(10_000, 8, seed);
+        storm(From::Objects, 10_000, 8, seed);
+    }
+}
+
+#[test]
+#[ignore = "minutes; scripts/test --long"]
+fn long_storm_of_10_000_calls_on_slices_gives_no_address_twice_and_loses_none() {
+    for seed in [2, 3] {
+        storm(From::Slices, 10_000, 8, seed);
     }
 }

@@ -16,7 +16,16 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// Large enough for all, small enough that nodes want the same addresses.
-const RANGE: &str = "10.9.0.0/25";
+pub(super) const RANGE: &str = "10.9.0.0/25";
+
+/// Lets a call say this about its addresses.
+pub(super) fn with_ipam(call: &mut Call, ipam: &str) {
+    let mut stdin: Value = serde_json::from_slice(&call.stdin).unwrap();
+    let mut ipam: Value = serde_json::from_str(&format!("{{{ipam}}}")).unwrap();
+    ipam["type"] = "hereabouts".into();
+    stdin["ipam"] = ipam;
+    call.stdin(stdin.to_string());
+}
 
 /// What a runtime knows about a sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +80,9 @@ impl<'s> Worker<'s> {
         let one = (!known.is_empty()).then(|| known[self.draw.below(known.len())].clone());
         match (one, self.draw.below(20)) {
             (_, 0) => self.collect(),
-            (Some(container), 1..=14) => self.go_on(&container),
+            // As the DaemonSet does each minute.
+            (_, 1) => drop(self.node.sandbox.command(&["slices", "sync"])),
+            (Some(container), 2..=14) => self.go_on(&container),
             (None, _) | (Some(_), _) if self.sandboxes.len() < 5 => self.start(),
             (Some(container), _) => self.go_on(&container),
             (None, _) => self.start(),
@@ -107,6 +118,7 @@ impl<'s> Worker<'s> {
     }
 
     fn call(&self, mut call: Call, container: &str) -> Call {
+        with_ipam(&mut call, &self.storm.ipam);
         call.set("CNI_NETNS", self.netns(container)).set("CNI_NETNS_OVERRIDE", "true").clone()
     }
 
@@ -168,6 +180,7 @@ impl<'s> Worker<'s> {
         let holder = self.holder(&format!("gc{}", self.number));
         let valid: Vec<&str> = self.results.keys().map(String::as_str).collect();
         let mut call = self.node.gc_call(&valid);
+        with_ipam(&mut call, &self.storm.ipam);
         call.set("CNI_NETNS_OVERRIDE", "true");
         let ended = self.run("GC", &holder, &call);
         if ended.status != Some(0) {
