@@ -6,6 +6,10 @@
 //! watch, and nothing from a node that is idle. A change of a pool therefore counts on every node
 //! after [`FRESH`] at most, also on a node that is cut off from the API server.
 //!
+//! A node that owns slices needs no API server for an ADD, so it uses a copy of a pool with slices of
+//! any age while it owns slices. The DaemonSet reads the pools again each minute on such a node
+//! (`slices sync`).
+//!
 //! The age of a copy is the time since the boot, which nobody sets back, and a copy of another boot
 //! or another cluster is none. If the API server does not answer, an older copy would be of no use:
 //! it must not give an address, and the repetition of an answer asks the API server, too.
@@ -22,12 +26,16 @@ use crate::store::StoreError;
 use crate::store::pools::{Read, StoredPool};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// For how long an answer of the API server is used again.
 const FRESH: Duration = Duration::from_secs(60);
+
+/// The begin of the names of the files with copies of pools, and the file with that of the labels.
+const POOL: &str = "pool-";
+const LABELS: &str = "node-labels";
 
 /// An answer that is kept, as it is written before the document.
 #[derive(Serialize, Deserialize)]
@@ -79,8 +87,9 @@ impl KubeStore {
         read: Read,
         deadline: &Deadline,
     ) -> Result<Option<StoredPool>, StoreError> {
-        let path = PathBuf::from(format!("pool-{}", digest::short(&["pool", name])));
-        let copied = self.copied(&path, read, || self.api.pool(name, deadline))?;
+        let lasts = |document: &[u8]| has_slices(document) && self.owns_slices();
+        let copied =
+            self.copied(&path_of_pool(name), read, &lasts, || self.api.pool(name, deadline))?;
         Ok(copied.map(|(document, is_copy)| StoredPool { document, is_copy }))
     }
 
@@ -91,8 +100,9 @@ impl KubeStore {
         deadline: &Deadline,
     ) -> Result<BTreeMap<String, String>, StoreError> {
         let node = self.host.node.as_str();
+        let lasts = |_: &[u8]| self.owns_slices();
         let copied =
-            self.copied(Path::new("node-labels"), read, || self.api.node_labels(node, deadline))?;
+            self.copied(Path::new(LABELS), read, &lasts, || self.api.node_labels(node, deadline))?;
         let Some((document, _)) = copied else {
             return Err(no_node(&self.api.server.url(), node));
         };
@@ -100,12 +110,44 @@ impl KubeStore {
             .map_err(|error| unreadable(&self.api.server.url(), NODES, &error))
     }
 
+    /// Reads the pools again of which the node has copies or owns slices, and the labels of the
+    /// node if it has a copy of them. A pool that cannot be read keeps its copy.
+    pub(super) fn refresh_copies(&self, deadline: &Deadline) -> Result<(), StoreError> {
+        let mut names: BTreeSet<String> =
+            self.noted_slices()?.into_iter().map(|slice| slice.object.spec.pool).collect();
+        let now = self.state.disk().since_boot();
+        for file in self.state.names("")? {
+            let path = Path::new(&file);
+            if file.to_str().is_some_and(|name| name.starts_with(POOL))
+                && let Some((document, _)) = self.copy(path, now)
+                && let Ok(pool) = serde_json::from_slice::<Pool>(&document)
+            {
+                names.insert(pool.metadata.name);
+            }
+        }
+        for name in names {
+            self.read_pool(&name, Read::Present, deadline)?;
+        }
+        if self.copy(Path::new(LABELS), now).is_some() {
+            self.read_node_labels(Read::Present, deadline)?;
+        }
+        Ok(())
+    }
+
+    /// Returns whether the node may give addresses from a slice now.
+    fn owns_slices(&self) -> bool {
+        let noted = self.state.slices().unwrap_or_default();
+        noted.slices.iter().any(|slice| slice.is_usable(&self.host.boot_id))
+    }
+
     /// Returns the answer to a question, and whether it is a copy from the node state. A copy that
-    /// cannot be read or written costs a request.
+    /// cannot be read or written costs a request. `lasts` returns whether a copy is used however old
+    /// it is.
     fn copied(
         &self,
         path: &Path,
         read: Read,
+        lasts: &dyn Fn(&[u8]) -> bool,
         ask: impl FnOnce() -> Result<Option<Vec<u8>>, StoreError>,
     ) -> Result<Option<(Vec<u8>, bool)>, StoreError> {
         let keeps = !self.for_dead_node && self.find_cluster().is_ok();
@@ -113,7 +155,7 @@ impl KubeStore {
         if keeps
             && read == Read::Copies
             && let Some((document, age)) = self.copy(path, asked)
-            && age < FRESH
+            && (age < FRESH || lasts(&document))
         {
             return Ok(Some((document, true)));
         }
@@ -174,6 +216,24 @@ impl Api {
             serde_json::to_vec(&node.metadata.labels)
         })
     }
+}
+
+fn path_of_pool(name: &str) -> PathBuf {
+    PathBuf::from(format!("{POOL}{}", digest::short(&["pool", name])))
+}
+
+/// Returns whether the document is that of a pool with slices.
+fn has_slices(document: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Head {
+        spec: Spec,
+    }
+    #[derive(Deserialize)]
+    struct Spec {
+        #[serde(default)]
+        slices: Option<serde::de::IgnoredAny>,
+    }
+    serde_json::from_slice(document).is_ok_and(|head: Head| head.spec.slices.is_some())
 }
 
 /// Returns the error for a node of which the API server knows nothing.

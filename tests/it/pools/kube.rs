@@ -34,7 +34,7 @@ fn add(node: &Node, container: &str, pools: &[&str]) -> Ended {
 }
 
 /// Lets the copies of a node's state become older by some seconds.
-fn age(node: &Node, seconds: u64) {
+pub(crate) fn age(node: &Node, seconds: u64) {
     for path in copies(node) {
         let text = std::fs::read_to_string(&path).unwrap();
         let (head, document) = text.split_once('\n').unwrap();

@@ -2,7 +2,7 @@
 //! in `kube`; `rules` has what the API server enforces.
 
 #[cfg(feature = "kube")]
-mod kube;
+pub(crate) mod kube;
 #[cfg(feature = "kube")]
 mod rules;
 

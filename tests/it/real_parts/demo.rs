@@ -106,6 +106,18 @@ fn the_demo_on_kubernetes_does_the_same_and_leaves_nothing() {
     );
 }
 
+#[cfg(feature = "kube")]
+#[test]
+fn the_demo_of_slices_goes_on_without_the_api_server() {
+    if let Err(reason) = tools() {
+        return skipped!("{reason}");
+    }
+    runs_to_its_end(
+        &["--slices"],
+        &["The API server stops", "ADD   pod4 on node2: 192.168.", "No address is held any more."],
+    );
+}
+
 #[test]
 fn an_interrupted_demo_leaves_nothing() {
     if let Err(reason) = tools() {

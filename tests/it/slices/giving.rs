@@ -92,8 +92,9 @@ fn an_add_in_an_owned_slice_asks_nobody() {
     slices.add(&node, "c_0").succeeded();
     slices.del(&node, "c_0");
     assert_eq!(seen(&proxy), Vec::<String>::new());
-    // Whatever becomes of the API server.
+    // Whatever becomes of the API server, and however old the copy of the pool is.
     proxy.door(Door::Reset);
+    crate::pools::kube::age(&node, 100);
     slices.add(&node, "d_0").succeeded();
     slices.del(&node, "d_0");
     slices.del(&node, "b_0");
@@ -110,4 +111,25 @@ fn an_add_in_an_owned_slice_asks_nobody() {
     proxy.door(Door::Open);
     slices.add(&node, "f_0").succeeded();
     assert_eq!(slices.owners().len(), 2);
+}
+
+#[test]
+fn a_change_of_the_pool_counts_on_a_node_with_slices_after_the_next_look_of_the_daemonset() {
+    let Some(slices) = Slices::new("10.60.4.0/24") else { return };
+    let node = slices.node("one");
+    let proxy = proxy(&slices, &node);
+    for container in ["a_0", "b_0"] {
+        slices.add(&node, container).succeeded();
+    }
+    slices.write(
+        &json!({"ranges": [{"ipv4": "10.60.4.0/24", "exclude": [{"addresses": "10.60.4.0/24"}]}],
+        "slices": {"ipv4": {"perNodeMaskSize": 28}}}),
+    );
+    crate::pools::kube::age(&node, 100);
+    slices.add(&node, "c_0").succeeded();
+    seen(&proxy);
+    node.sandbox.command(&["slices", "sync"]).succeeded();
+    assert!(seen(&proxy).contains(&"GET ippools".to_owned()));
+    assert_eq!(slices.add(&node, "d_0").code(), 100);
+    slices.add(&node, "c_0").succeeded();
 }

@@ -89,6 +89,7 @@ impl KubeStore {
         if self.state.slices()?.slices.is_empty() {
             return Ok(synced);
         }
+        self.refresh_copies(deadline)?;
         let _lock = self.state.lock_slices(deadline)?;
         let found = self.slice_objects(Some(&self.host.node), deadline)?;
         for noted in self.state.slices()?.slices {
