@@ -8,6 +8,8 @@ use crate::support::sandbox::{Call, Ended, configuration};
 use serde_json::{Value, json};
 use std::sync::LazyLock;
 
+/// Slices whose owner was interrupted or refused.
+mod cut_short;
 /// Which addresses pods get, and what that costs.
 mod giving;
 /// Which node owns a slice after a reboot, a lost disk, a copy of a disk, and a restored cluster.

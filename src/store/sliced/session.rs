@@ -161,7 +161,20 @@ impl<D: Disk> Session for SlicedSession<'_, D> {
         ifname: &IfName,
     ) -> Result<Vec<Allocation>, StoreError> {
         let mut held = self.kube.holdings_of_pod(network, pod, ifname)?;
-        held.extend(self.files()?.holdings_of_pod(network, pod, ifname)?);
+        for old in self.files()?.holdings_of_pod(network, pod, ifname)? {
+            // An address of a slice that this node does not own now is not moved to a new sandbox.
+            let pool = old.scope.sliced_pool().filter(|_| self.access == Access::Allocate);
+            let is_owned = match pool {
+                Some(pool) => {
+                    let found = self.store.kube.ownership_of(pool, old.address, &self.deadline)?;
+                    found == Ownership::Owned
+                }
+                None => true,
+            };
+            if is_owned {
+                held.push(old);
+            }
+        }
         Ok(held)
     }
 

@@ -41,7 +41,7 @@ fn name(slices: &Slices) -> String {
 }
 
 /// Gives the only slice to another node, as if that node had claimed it.
-fn give_to(slices: &Slices, other: &str) {
+pub(super) fn give_to(slices: &Slices, other: &str) {
     let mut object = slices.objects().remove(0);
     slices.cluster.text(&["delete", "ipslices", &name(slices)]);
     let metadata = &object["metadata"];

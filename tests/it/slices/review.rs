@@ -6,11 +6,11 @@ use crate::support::sandbox::Ended;
 use serde_json::json;
 use std::time::{Duration, SystemTime};
 
-fn sync(node: &Node) -> Ended {
+pub(super) fn sync(node: &Node) -> Ended {
     node.sandbox.command(&["slices", "sync"])
 }
 
-fn name(slices: &Slices) -> String {
+pub(super) fn name(slices: &Slices) -> String {
     slices.objects()[0]["metadata"]["name"].as_str().unwrap().to_owned()
 }
 

@@ -38,6 +38,10 @@ pub(crate) struct NotedSlice {
     /// Since when it is empty, in milliseconds since the boot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) empty_since: Option<i64>,
+    /// Whether it was asked for because the cluster had lost its object. Pods may hold addresses of
+    /// it, so it is never forgotten.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) again: bool,
 }
 
 /// What the node may do with a slice.
@@ -57,7 +61,7 @@ pub(crate) enum SliceState {
 
 impl NotedSlice {
     pub(crate) fn new(object: IpSlice, state: SliceState) -> Self {
-        Self { object, state, empty_since: None }
+        Self { object, state, empty_since: None, again: false }
     }
 
     /// Returns the name of the object.

@@ -88,12 +88,18 @@ impl KubeStore {
         is_empty: IsEmpty<'_>,
         deadline: &Deadline,
     ) -> Result<bool, StoreError> {
+        let was_closing = slice.state == SliceState::Closing;
         let closing = NotedSlice { state: SliceState::Closing, ..slice };
         self.state.note_slice(&closing, deadline)?;
         let (pool, name) = (&closing.object.spec.pool, closing.name());
         if !is_empty(pool, &closing.object.block())? {
-            let owned =
+            let mut owned =
                 NotedSlice { state: SliceState::Owned, empty_since: None, ..closing.clone() };
+            // An earlier attempt may have removed the object, so the slice is used only after the
+            // API server has confirmed it, as in another boot.
+            if was_closing {
+                owned.object.spec.boot_id.clear();
+            }
             self.state.note_slice(&owned, deadline)?;
             return Ok(false);
         }

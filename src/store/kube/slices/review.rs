@@ -92,10 +92,17 @@ impl KubeStore {
         let _lock = self.state.lock_slices(deadline)?;
         let found = self.slice_objects(Some(&self.host.node), deadline)?;
         for noted in self.state.slices()?.slices {
+            let name = noted.name().to_owned();
+            // An earlier attempt to create it again has failed, and pods may hold its addresses.
+            if noted.state == SliceState::Asked && noted.again {
+                let created = self.settle_asked(&noted, deadline)?;
+                let names = if created { &mut synced.created_again } else { &mut synced.lost };
+                names.push(name);
+                continue;
+            }
             if !noted.is_usable(&self.host.boot_id) {
                 continue;
             }
-            let name = noted.name().to_owned();
             let object = found.iter().find(|object| object.metadata.name == name);
             let Some(object) = object else {
                 let created = self.create_again(noted, deadline)?;
@@ -127,12 +134,9 @@ impl KubeStore {
         again.metadata.resource_version = None;
         again.spec.boot_id.clone_from(&self.host.boot_id);
         // Until the answer is there, nothing is given from the slice.
-        self.state.note_slice(&NotedSlice::new(again.clone(), SliceState::Asked), deadline)?;
-        if self.create_asked(&again, deadline)? {
-            return Ok(true);
-        }
-        self.lose(noted, deadline)?;
-        Ok(false)
+        let again = NotedSlice { again: true, ..NotedSlice::new(again, SliceState::Asked) };
+        self.state.note_slice(&again, deadline)?;
+        self.create_asked(&again, deadline)
     }
 
     /// Marks the slices of a node as released.
