@@ -228,11 +228,31 @@ impl KubeStore {
         );
         let lease: Option<Lease> =
             self.api.read(LEASES, name, &path, deadline, |body| serde_json::from_slice(body))?;
-        let Some(renewed) = lease.and_then(|lease| lease.spec.renew_time) else { return Ok(None) };
+        let Some(renewed) = lease.and_then(|lease| lease.spec.renew_time) else {
+            return Ok(self.released_too_lately(slice));
+        };
         let Ok(renewed) = humantime::parse_rfc3339(&renewed) else {
             return Ok(Some(format!("the Lease of {name} has no readable time: {renewed}")));
         };
         Ok(silent_too_short(name, renewed, self.now()))
+    }
+}
+
+impl KubeStore {
+    /// Returns why a slice whose node has no Lease may still be used. Whoever deletes the Node object
+    /// deletes its Lease, whether the node is off or not. A node that is not cut off sees within a
+    /// minute that the slice was released.
+    fn released_too_lately(&self, slice: &IpSlice) -> Option<String> {
+        let since = slice.spec.released.as_deref().unwrap_or_default();
+        let since = humantime::parse_rfc3339(since).unwrap_or_else(|_| self.now());
+        let ago = self.now().duration_since(since).unwrap_or_default();
+        (ago < SILENCE).then(|| {
+            let ago = humantime::format_duration(Duration::from_secs(ago.as_secs()));
+            format!(
+                "{} has no Lease that shows how long it has been off, and the slice was released {ago} ago: wait for ten minutes",
+                slice.spec.node
+            )
+        })
     }
 }
 
