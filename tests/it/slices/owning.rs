@@ -275,3 +275,18 @@ fn another_machine_with_a_copy_of_the_disk_does_not_use_the_slice() {
     let after = slices.objects();
     assert!(after.contains(&before[0]), "{before:?} {after:?}");
 }
+
+#[test]
+fn a_node_that_lost_only_the_addresses_in_its_slice_does_not_give_them_again_in_this_boot() {
+    let Some(slices) = Slices::new("10.61.15.0/24") else { return };
+    let node = slices.node("one");
+    let first = add_in(&slices, 0, &node, "a_0").addresses();
+    std::fs::remove_dir_all(node.sandbox.store().join("slices")).unwrap();
+    // The pod of the ADD above may live.
+    let second = add_in(&slices, 0, &node, "b_0").addresses();
+    assert_ne!(first, second);
+    assert_eq!(slices.owners().len(), 2);
+    assert_eq!(add_in(&slices, 0, &node, "b_0").addresses(), second);
+    add_in(&slices, 1, &node, "c_0").succeeded();
+    assert_eq!(slices.owners().len(), 2);
+}

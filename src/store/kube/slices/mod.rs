@@ -70,6 +70,13 @@ impl KubeStore {
         self.state.usable_blocks(pool, &self.host.boot_id)
     }
 
+    /// Binds the notes about slices to the file store with their addresses, see
+    /// [`crate::store::kube::node_state::State::bind_files`]. Asks nobody.
+    pub(crate) fn bind_files(&self, files: &str, deadline: &Deadline) -> Result<(), StoreError> {
+        self.find_cluster()?;
+        self.state.bind_files(files, &self.host.boot_id, deadline)
+    }
+
     /// Returns what the node knows about the slices of all pools. Asks nobody.
     pub(crate) fn noted_slices(&self) -> Result<Vec<NotedSlice>, StoreError> {
         if self.for_dead_node {
