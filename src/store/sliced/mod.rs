@@ -73,6 +73,11 @@ impl<D: Disk> SlicedStore<D> {
         self
     }
 
+    /// Lets the notes about slices be about these files, and no others.
+    fn bind_files(&self, deadline: &Deadline) -> Result<(), StoreError> {
+        self.files.id()?.map_or(Ok(()), |files| self.kube.bind_files(&files, deadline))
+    }
+
     /// Returns whether there are files.
     fn has_files(&self) -> Result<bool, StoreError> {
         Ok(self.are_files_known && self.files.is_there()?)

@@ -69,9 +69,7 @@ impl<'s, D: Disk> SlicedSession<'s, D> {
         wanted: &Wanted<'_>,
     ) -> Result<Claim, StoreError> {
         let kube = &self.store.kube;
-        if let Some(files) = self.store.files.id()? {
-            kube.bind_files(&files, &self.deadline)?;
-        }
+        self.store.bind_files(&self.deadline)?;
         loop {
             let blocks = kube.usable_blocks(&slicing.pool)?;
             if let Some(claimed) = self.claim_within(slicing, scope, wanted, &blocks)? {

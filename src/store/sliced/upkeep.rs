@@ -67,6 +67,8 @@ fn of_pool(pool: &str) -> Filter {
 impl<D: Disk> SlicedStore<D> {
     /// Gives back the slices that are empty, but not yet the last one of a pool.
     fn give_back_slices(&self, deadline: &Deadline) -> Result<usize, StoreError> {
+        // Files that are new show no address of a living pod.
+        self.bind_files(deadline)?;
         self.kube.give_back_slices(
             &|pool, block| {
                 for held in self.files.list(&of_pool(pool))? {

@@ -85,3 +85,34 @@ fn after_the_cluster_was_set_back_the_first_claim_waits_too() {
     assert!(refused.details().contains("restored"), "{}", refused.details());
     assert!(!seen(&proxy).contains(&"POST ipslices".to_owned()));
 }
+
+#[test]
+fn a_released_slice_of_a_node_that_lives_goes_when_it_is_empty() {
+    let Some(slices) = Slices::new("10.65.4.0/24") else { return };
+    let node = slices.node("one");
+    slices.add(&node, "a_0").succeeded();
+    let patch = json!({"spec": {"released": "2026-11-30T00:00:00Z"}}).to_string();
+    slices.cluster.text(&["patch", "ipslices", &name(&slices), "--type=merge", "-p", &patch]);
+    sync(&node).succeeded();
+    assert_eq!(slices.owners().len(), 1, "a pod holds an address of it");
+    slices.del(&node, "a_0");
+    sync(&node).succeeded();
+    assert_eq!(slices.owners(), Vec::<String>::new());
+}
+
+#[test]
+fn files_that_are_not_those_of_the_notes_give_no_slice_back() {
+    let Some(slices) = Slices::new("10.65.5.0/24") else { return };
+    let [one, two] = ["one", "two"].map(|name| slices.node(name));
+    for node in [&one, &two] {
+        slices.add(node, "a_0").succeeded();
+    }
+    slices.del(&two, "a_0");
+    let [of_one, of_two] = [&one, &two].map(|node| node.sandbox.store().join("slices"));
+    std::fs::remove_dir_all(&of_one).unwrap();
+    let copied = std::process::Command::new("cp").arg("-a").args([&of_two, &of_one]).status();
+    assert!(copied.unwrap().success());
+    change_notes(&one, |slice| slice["empty_since"] = json!(-600_000));
+    sweep(&one);
+    assert_eq!(slices.owners().len(), 2, "{:?}", slices.owners());
+}

@@ -52,6 +52,7 @@ impl KubeStore {
                     !kept.insert(slice.object.spec.pool.clone()) || is_old
                 }
                 (SliceState::Lost, Some(_)) => {
+                    self.remove_own_released(&slice, deadline)?;
                     self.state.forget_slice(slice.name(), deadline)?;
                     false
                 }
@@ -62,6 +63,27 @@ impl KubeStore {
             }
         }
         Ok(given_back)
+    }
+
+    /// Removes the object of an empty slice that was released although this node was only cut off:
+    /// nobody else could tell before the next boot that it is not used.
+    fn remove_own_released(
+        &self,
+        slice: &NotedSlice,
+        deadline: &Deadline,
+    ) -> Result<(), StoreError> {
+        let found: Option<IpSlice> =
+            self.api.get_object(ip_slice::PLURAL, slice.name(), deadline)?;
+        let is_own = |found: &IpSlice| {
+            found.metadata.uid == slice.object.metadata.uid
+                && found.spec.boot_id == self.host.boot_id
+                && found.spec.released.is_some()
+        };
+        if let Some(version) = found.filter(is_own).and_then(|found| found.version()) {
+            // After a change in the meantime, an operator removes it.
+            self.api.delete_object(ip_slice::PLURAL, slice.name(), &version, deadline)?;
+        }
+        Ok(())
     }
 
     /// Notes which slices are empty, and since when.

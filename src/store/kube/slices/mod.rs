@@ -73,6 +73,9 @@ impl KubeStore {
     /// Binds the notes about slices to the file store with their addresses, see
     /// [`crate::store::kube::node_state::State::bind_files`]. Asks nobody.
     pub(crate) fn bind_files(&self, files: &str, deadline: &Deadline) -> Result<(), StoreError> {
+        if self.for_dead_node {
+            return Ok(());
+        }
         self.find_cluster()?;
         self.state.bind_files(files, &self.host.boot_id, deadline)
     }
