@@ -12,6 +12,8 @@ use std::sync::LazyLock;
 mod cut_short;
 /// Which addresses pods get, and what that costs.
 mod giving;
+/// Calls that are killed.
+mod kills;
 /// Which node owns a slice after a reboot, a lost disk, a copy of a disk, and a restored cluster.
 mod owning;
 /// How slices are given back.

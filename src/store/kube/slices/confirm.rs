@@ -76,7 +76,7 @@ impl KubeStore {
             };
             if current.is_none() {
                 // The cluster was set back, or somebody removed the object.
-                return self.create_again(noted, deadline).map(drop);
+                return self.create_again(&noted, deadline).map(drop);
             }
             current = current.filter(is_own);
             if current.is_some() && deadline.left().is_zero() {

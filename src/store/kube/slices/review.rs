@@ -105,7 +105,7 @@ impl KubeStore {
             }
             let object = found.iter().find(|object| object.metadata.name == name);
             let Some(object) = object else {
-                let created = self.create_again(noted, deadline)?;
+                let created = self.create_again(&noted, deadline)?;
                 let names = if created { &mut synced.created_again } else { &mut synced.lost };
                 names.push(name);
                 continue;
@@ -126,7 +126,7 @@ impl KubeStore {
     /// owns the slice; otherwise another node was faster.
     pub(super) fn create_again(
         &self,
-        noted: NotedSlice,
+        noted: &NotedSlice,
         deadline: &Deadline,
     ) -> Result<bool, StoreError> {
         let mut again = noted.object.clone();
@@ -239,8 +239,8 @@ impl KubeStore {
 }
 
 impl KubeStore {
-    /// Returns why a slice whose node has no Lease may still be used. Whoever deletes the Node object
-    /// deletes its Lease, whether the node is off or not. A node that is not cut off sees within a
+    /// Returns why a slice whose node has no Lease may still be used. The Lease goes with the Node
+    /// object, whether the node is off or not. A node that is not cut off sees within a
     /// minute that the slice was released.
     fn released_too_lately(&self, slice: &IpSlice) -> Option<String> {
         let since = slice.spec.released.as_deref().unwrap_or_default();
