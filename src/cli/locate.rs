@@ -51,7 +51,7 @@ impl Located<'_> {
         node: &NodeName,
         is_off: bool,
     ) -> anyhow::Result<Box<dyn Upkeep>> {
-        self.open(node.clone(), if is_off { OnBehalf::OfOneThatIsOff } else { OnBehalf::OfAnother })
+        self.open(node.clone(), if is_off { OnBehalf::OfOneThatIsOff } else { self.of_another() })
     }
 
     /// Opens the store for reading only.
@@ -60,7 +60,13 @@ impl Located<'_> {
             Some(node) => node.clone(),
             None => no_node()?,
         };
-        self.open(reader, OnBehalf::OfAnother)
+        self.open(reader, self.of_another())
+    }
+
+    /// Returns for whom a command acts that does not act for this node. `--kubeconfig` may name a
+    /// cluster to which this machine does not belong.
+    const fn of_another(&self) -> OnBehalf {
+        if self.by_kubeconfig { OnBehalf::OfNone } else { OnBehalf::OfAnother }
     }
 
     /// Returns the name of this node, for an action that only this node may do.

@@ -102,6 +102,8 @@ pub enum OnBehalf {
     OfAnother,
     /// A node that is off for good and is to be forgotten.
     OfOneThatIsOff,
+    /// No node: the store is one that this machine may not belong to.
+    OfNone,
 }
 
 /// Opens the store for an operator.
@@ -123,7 +125,7 @@ pub fn open_to_keep(
             let store = files(settings, host, nothing());
             Ok(Box::new(match on_behalf {
                 OnBehalf::OfThisNode => store,
-                OnBehalf::OfAnother => store.for_another_node(),
+                OnBehalf::OfAnother | OnBehalf::OfNone => store.for_another_node(),
                 OnBehalf::OfOneThatIsOff => store.for_dead_node(),
             }))
         }
@@ -133,8 +135,11 @@ pub fn open_to_keep(
             let kube = kubernetes(settings, kubeconfig, host, proxy)?;
             Ok(Box::new(match on_behalf {
                 OnBehalf::OfThisNode => SlicedStore::new(kube, files),
-                OnBehalf::OfAnother | OnBehalf::OfOneThatIsOff => {
+                OnBehalf::OfAnother => {
                     SlicedStore::new(kube.for_dead_node(), files.for_another_node())
+                }
+                OnBehalf::OfOneThatIsOff | OnBehalf::OfNone => {
+                    SlicedStore::new(kube.for_dead_node(), files.for_another_node()).without_files()
                 }
             }))
         }

@@ -8,10 +8,14 @@ use crate::support::sandbox::{Call, Ended, configuration};
 use serde_json::{Value, json};
 use std::sync::LazyLock;
 
+/// Slices whose owner was interrupted or refused.
+mod cut_short;
 /// The example of docs/slices.md.
 mod example;
 /// Which addresses pods get, and what that costs.
 mod giving;
+/// Calls that are killed.
+mod kills;
 /// Which node owns a slice after a reboot, a lost disk, a copy of a disk, and a restored cluster.
 mod owning;
 /// How slices are given back.

@@ -152,6 +152,11 @@ impl<D: Disk> FileStore<D> {
         Ok(self.known()?.format.is_some())
     }
 
+    /// Returns the id of the store in the directory.
+    pub(in crate::store) fn id(&self) -> Result<Option<String>, StoreError> {
+        Ok(self.known()?.format.map(|format| format.id))
+    }
+
     /// Returns the store's id; `None` if there is no store and none is to be created.
     fn find_or_make(
         &self,

@@ -38,6 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct SlicedStore<D: Disk> {
     kube: KubeStore,
     files: FileStore<D>,
+    /// Whether the files are those of the node for which the store acts.
+    are_files_known: bool,
     slicing: RefCell<Option<Rc<Slicing>>>,
     /// Why the last claim got no further slice.
     why_full: RefCell<Option<String>>,
@@ -54,7 +56,31 @@ impl Held for Both {}
 impl<D: Disk> SlicedStore<D> {
     /// Returns the store of both halves. `files` is on a disk that only this machine uses.
     pub const fn new(kube: KubeStore, files: FileStore<D>) -> Self {
-        Self { kube, files, slicing: RefCell::new(None), why_full: RefCell::new(None) }
+        Self {
+            kube,
+            files,
+            are_files_known: true,
+            slicing: RefCell::new(None),
+            why_full: RefCell::new(None),
+        }
+    }
+
+    /// Leaves the files out: the caller names another cluster, or a node that is off, and the files
+    /// on this machine are not about either.
+    #[must_use]
+    pub const fn without_files(mut self) -> Self {
+        self.are_files_known = false;
+        self
+    }
+
+    /// Lets the notes about slices be about these files, and no others.
+    fn bind_files(&self, deadline: &Deadline) -> Result<(), StoreError> {
+        self.files.id()?.map_or(Ok(()), |files| self.kube.bind_files(&files, deadline))
+    }
+
+    /// Returns whether there are files.
+    fn has_files(&self) -> Result<bool, StoreError> {
+        Ok(self.are_files_known && self.files.is_there()?)
     }
 
     /// Returns the slices from which addresses of the scope are given.
@@ -86,7 +112,10 @@ impl<D: Disk> Store for SlicedStore<D> {
             Access::Allocate if self.slicing.borrow().is_none() => Access::Release,
             access => access,
         };
-        let files = self.files.lock_attachment(attachment, access, deadline)?;
+        let files = match self.are_files_known {
+            true => self.files.lock_attachment(attachment, access, deadline)?,
+            false => None,
+        };
         Ok(Some(Box::new(Both { _kube: kube, _files: files })))
     }
 
@@ -95,16 +124,16 @@ impl<D: Disk> Store for SlicedStore<D> {
         attachment: &Attachment,
     ) -> Result<Option<Box<dyn Held>>, StoreError> {
         let Some(kube) = self.kube.try_lock_attachment(attachment)? else { return Ok(None) };
-        let is_there = self.files.is_there()?;
-        match self.files.try_lock_attachment(attachment)? {
-            None if is_there => Ok(None),
-            files => Ok(Some(Box::new(Both { _kube: kube, _files: files }))),
+        if !self.has_files()? {
+            return Ok(Some(Box::new(Both { _kube: kube, _files: None })));
         }
+        let files = self.files.try_lock_attachment(attachment)?;
+        Ok(files.map(|files| Box::new(Both { _kube: kube, _files: Some(files) }) as _))
     }
 
     fn noted(&self, attachment: &Attachment) -> Option<Vec<Allocation>> {
         let mut noted = self.kube.noted(attachment)?;
-        if self.files.is_there().ok()? {
+        if self.has_files().ok()? {
             noted.extend(self.files.noted(attachment)?);
         }
         Some(noted)
@@ -121,7 +150,7 @@ impl<D: Disk> Store for SlicedStore<D> {
 
     fn list(&self, filter: &Filter) -> Result<Listing<'_>, StoreError> {
         let kube = self.kube.list(filter)?;
-        match self.files.is_there()? {
+        match self.has_files()? {
             true => Ok(Box::new(kube.chain(self.files.list(filter)?))),
             false => Ok(kube),
         }
@@ -129,7 +158,7 @@ impl<D: Disk> Store for SlicedStore<D> {
 
     fn list_held(&self, filter: &Filter) -> Result<HeldListing<'_>, StoreError> {
         let kube = self.kube.list_held(filter)?;
-        if !self.files.is_there()? {
+        if !self.has_files()? {
             return Ok(kube);
         }
         let files = self.files.list(filter)?.map(|item| item.map(HeldAddress::from));

@@ -69,6 +69,7 @@ impl<'s, D: Disk> SlicedSession<'s, D> {
         wanted: &Wanted<'_>,
     ) -> Result<Claim, StoreError> {
         let kube = &self.store.kube;
+        self.store.bind_files(&self.deadline)?;
         loop {
             let blocks = kube.usable_blocks(&slicing.pool)?;
             if let Some(claimed) = self.claim_within(slicing, scope, wanted, &blocks)? {
@@ -144,6 +145,9 @@ fn is_in_files(held: &Allocation) -> bool {
 impl<D: Disk> Session for SlicedSession<'_, D> {
     fn holdings(&self, attachment: &Attachment) -> Result<Holdings, StoreError> {
         let mut holdings = self.kube.holdings(attachment)?;
+        if !self.store.are_files_known {
+            return Ok(holdings);
+        }
         let files = self.files()?.holdings(attachment)?;
         for held in files.held {
             self.add_if_owned(held, &mut holdings)?;
@@ -161,7 +165,23 @@ impl<D: Disk> Session for SlicedSession<'_, D> {
         ifname: &IfName,
     ) -> Result<Vec<Allocation>, StoreError> {
         let mut held = self.kube.holdings_of_pod(network, pod, ifname)?;
-        held.extend(self.files()?.holdings_of_pod(network, pod, ifname)?);
+        if !self.store.are_files_known {
+            return Ok(held);
+        }
+        for old in self.files()?.holdings_of_pod(network, pod, ifname)? {
+            // An address of a slice that this node does not own now is not moved to a new sandbox.
+            let pool = old.scope.sliced_pool().filter(|_| self.access == Access::Allocate);
+            let is_owned = match pool {
+                Some(pool) => {
+                    let found = self.store.kube.ownership_of(pool, old.address, &self.deadline)?;
+                    found == Ownership::Owned
+                }
+                None => true,
+            };
+            if is_owned {
+                held.push(old);
+            }
+        }
         Ok(held)
     }
 
@@ -242,7 +262,9 @@ impl<D: Disk> Session for SlicedSession<'_, D> {
     }
 
     fn clean_up(&mut self, attachment: &Attachment) -> Result<(), StoreError> {
-        self.files()?.clean_up(attachment)?;
+        if self.store.are_files_known {
+            self.files()?.clean_up(attachment)?;
+        }
         self.kube.clean_up(attachment)
     }
 }

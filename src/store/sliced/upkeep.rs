@@ -28,7 +28,7 @@ impl<D: Disk> Slices for SlicedStore<D> {
         let mut own = Vec::new();
         for noted in self.kube.noted_slices()? {
             let block = noted.object.block();
-            let held = match self.files.is_there()? {
+            let held = match self.has_files()? {
                 false => 0,
                 true => {
                     let of_block = |held: &Result<Allocation, StoreError>| {
@@ -44,7 +44,7 @@ impl<D: Disk> Slices for SlicedStore<D> {
     }
 
     fn sync(&self, deadline: &Deadline) -> Result<Synced, StoreError> {
-        if !self.files.is_there()? {
+        if !self.has_files()? {
             return Ok(Synced::default());
         }
         let synced = self.kube.review_slices(deadline)?;
@@ -67,6 +67,8 @@ fn of_pool(pool: &str) -> Filter {
 impl<D: Disk> SlicedStore<D> {
     /// Gives back the slices that are empty, but not yet the last one of a pool.
     fn give_back_slices(&self, deadline: &Deadline) -> Result<usize, StoreError> {
+        // Files that are new show no address of a living pod.
+        self.bind_files(deadline)?;
         self.kube.give_back_slices(
             &|pool, block| {
                 for held in self.files.list(&of_pool(pool))? {
@@ -115,7 +117,7 @@ impl<D: Disk> Upkeep for SlicedStore<D> {
         deadline: Deadline,
     ) -> Result<Verified, StoreError> {
         let mut verified = self.kube.verify(extent, is_alive, deadline)?;
-        if self.files.is_there()? {
+        if self.has_files()? {
             let files = Upkeep::verify(&self.files, extent, is_alive, deadline)?;
             verified.records += files.records;
             verified.entries += files.entries;
@@ -131,7 +133,7 @@ impl<D: Disk> Upkeep for SlicedStore<D> {
         deadline: Deadline,
     ) -> Result<Vec<Finding>, StoreError> {
         let mut orphans = self.kube.orphans(is_alive, deadline)?;
-        if self.files.is_there()? {
+        if self.has_files()? {
             let files = Upkeep::orphans(&self.files, is_alive, deadline)?;
             orphans.extend(files.into_iter().map(marked));
         }
@@ -155,7 +157,7 @@ impl<D: Disk> Upkeep for SlicedStore<D> {
 
     fn tidy(&self, deadline: Deadline) -> Result<usize, StoreError> {
         let mut removed = self.kube.tidy(deadline)?;
-        if self.files.is_there()? {
+        if self.has_files()? {
             removed += self.give_back_slices(&deadline)?;
             removed += self.files.tidy(deadline)?;
         }
@@ -167,6 +169,6 @@ impl<D: Disk> Upkeep for SlicedStore<D> {
     }
 
     fn release_damaged(&self, record: &Path, deadline: Deadline) -> Result<bool, StoreError> {
-        Ok(self.files.is_there()? && Upkeep::release_damaged(&self.files, record, deadline)?)
+        Ok(self.has_files()? && Upkeep::release_damaged(&self.files, record, deadline)?)
     }
 }

@@ -41,7 +41,7 @@ fn name(slices: &Slices) -> String {
 }
 
 /// Gives the only slice to another node, as if that node had claimed it.
-fn give_to(slices: &Slices, other: &str) {
+pub(super) fn give_to(slices: &Slices, other: &str) {
     let mut object = slices.objects().remove(0);
     slices.cluster.text(&["delete", "ipslices", &name(slices)]);
     let metadata = &object["metadata"];
@@ -274,4 +274,19 @@ fn another_machine_with_a_copy_of_the_disk_does_not_use_the_slice() {
     call.run();
     let after = slices.objects();
     assert!(after.contains(&before[0]), "{before:?} {after:?}");
+}
+
+#[test]
+fn a_node_that_lost_only_the_addresses_in_its_slice_does_not_give_them_again_in_this_boot() {
+    let Some(slices) = Slices::new("10.61.15.0/24") else { return };
+    let node = slices.node("one");
+    let first = add_in(&slices, 0, &node, "a_0").addresses();
+    std::fs::remove_dir_all(node.sandbox.store().join("slices")).unwrap();
+    // The pod of the ADD above may live.
+    let second = add_in(&slices, 0, &node, "b_0").addresses();
+    assert_ne!(first, second);
+    assert_eq!(slices.owners().len(), 2);
+    assert_eq!(add_in(&slices, 0, &node, "b_0").addresses(), second);
+    add_in(&slices, 1, &node, "c_0").succeeded();
+    assert_eq!(slices.owners().len(), 2);
 }

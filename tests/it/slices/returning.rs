@@ -6,19 +6,19 @@ use crate::support::nodes::Node;
 use crate::support::proxy::Proxy;
 use serde_json::{Value, json};
 
-fn sweep(node: &Node) {
+pub(super) fn sweep(node: &Node) {
     node.sandbox.command(&["sweep", "--yes"]).succeeded();
 }
 
 /// Changes the notes of a node about its slices.
-fn change_notes(node: &Node, change: impl Fn(&mut Value)) {
+pub(super) fn change_notes(node: &Node, change: impl Fn(&mut Value)) {
     let path = node.state().join("slices");
     let mut notes: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     notes["slices"].as_array_mut().unwrap().iter_mut().for_each(change);
     std::fs::write(&path, notes.to_string()).unwrap();
 }
 
-fn states(node: &Node) -> Vec<String> {
+pub(super) fn states(node: &Node) -> Vec<String> {
     let notes: Value =
         serde_json::from_slice(&std::fs::read(node.state().join("slices")).unwrap()).unwrap();
     let slices = notes["slices"].as_array().unwrap().iter();

@@ -6,11 +6,11 @@ use crate::support::sandbox::Ended;
 use serde_json::json;
 use std::time::{Duration, SystemTime};
 
-fn sync(node: &Node) -> Ended {
+pub(super) fn sync(node: &Node) -> Ended {
     node.sandbox.command(&["slices", "sync"])
 }
 
-fn name(slices: &Slices) -> String {
+pub(super) fn name(slices: &Slices) -> String {
     slices.objects()[0]["metadata"]["name"].as_str().unwrap().to_owned()
 }
 
@@ -148,4 +148,41 @@ fn the_list_shows_owners_and_what_the_node_itself_knows() {
     let usage = one.sandbox.command(&["usage", "--pool", &slices.pool, "-o", "json"]).document();
     assert_eq!(usage[0]["slices"], json!({"total": 16, "owned": 2, "released": 0, "free": 14}));
     assert_eq!(usage[0]["held"], json!(1));
+}
+
+#[test]
+fn a_node_without_a_lease_keeps_its_released_slices_for_ten_minutes() {
+    let Some(slices) = Slices::new("10.63.5.0/28") else { return };
+    let [one, two] = ["one", "two"].map(|name| slices.node(name));
+    slices.add(&one, "a_0").succeeded();
+    let slice = name(&slices);
+    as_operator(&slices, &two, &["release", "--node", &one.name, "--yes"]).succeeded();
+    // The Lease goes with the Node object, which says nothing about the machine.
+    let kept = as_operator(&slices, &two, &["slices", "remove", &slice]);
+    assert_eq!(kept.status, Some(1));
+    assert!(kept.stderr.contains("has no Lease"), "{kept:?}");
+    change(&slices, &json!({"released": "2026-11-01T00:00:00Z"}));
+    as_operator(&slices, &two, &["slices", "remove", &slice]).succeeded();
+}
+
+#[test]
+fn a_command_for_another_cluster_sees_and_frees_nothing_in_the_files_of_this_machine() {
+    let Some(slices) = Slices::new("10.63.6.0/24") else { return };
+    let node = slices.node("one");
+    let given = slices.add(&node, "a_0").addresses();
+    // This machine is a node of the same name in another cluster, with the default directory.
+    let lib = node.sandbox.path("lib");
+    std::fs::create_dir_all(lib.join("cni")).unwrap();
+    std::os::unix::fs::symlink(node.sandbox.store(), lib.join("cni/hereabouts")).unwrap();
+    let kubeconfig = slices.cluster.kubeconfig();
+    let run = |args: &[&str]| {
+        let args = [args, &["--kubeconfig", kubeconfig.to_str().unwrap()]].concat();
+        node.sandbox.command_call(&args).seeing("/var/lib", &lib).run()
+    };
+    let listed = run(&["list"]).succeeded().stdout.clone();
+    assert!(!listed.contains(&given[0]), "{listed}");
+    let released = run(&["release", "--node", &node.name, "--yes"]).succeeded().stdout.clone();
+    assert!(!released.contains(&format!("released {}\n", given[0])), "{released}");
+    let here = node.sandbox.command(&["list"]).succeeded().stdout.clone();
+    assert!(here.contains(&given[0]), "{here}");
 }

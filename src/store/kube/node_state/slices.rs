@@ -25,6 +25,9 @@ pub(crate) struct NotedSlices {
     /// The boot in which the node's slices were listed last.
     #[serde(default)]
     pub(crate) listed_in: String,
+    /// The id of the file store with the addresses in the slices.
+    #[serde(default)]
+    pub(crate) files: String,
     /// The slices.
     pub(crate) slices: Vec<NotedSlice>,
 }
@@ -38,6 +41,10 @@ pub(crate) struct NotedSlice {
     /// Since when it is empty, in milliseconds since the boot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) empty_since: Option<i64>,
+    /// Whether it was asked for because the cluster had lost its object. Pods may hold addresses of
+    /// it, so it is never forgotten.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) again: bool,
 }
 
 /// What the node may do with a slice.
@@ -57,7 +64,7 @@ pub(crate) enum SliceState {
 
 impl NotedSlice {
     pub(crate) fn new(object: IpSlice, state: SliceState) -> Self {
-        Self { object, state, empty_since: None }
+        Self { object, state, empty_since: None, again: false }
     }
 
     /// Returns the name of the object.
@@ -123,6 +130,34 @@ impl State {
             self.write(Path::new(SLICES), &noted)?;
         }
         Ok(result)
+    }
+
+    /// Forgets the slices that this boot uses, if the files with their addresses are other ones than
+    /// before: a pod may hold an address that is recorded nowhere, as after the loss of the disk.
+    pub(crate) fn bind_files(
+        &self,
+        files: &str,
+        boot: &str,
+        deadline: &Deadline,
+    ) -> Result<(), StoreError> {
+        if self.slices()?.files == files {
+            return Ok(());
+        }
+        let forgotten = self.change_slices(deadline, |noted| {
+            let before = noted.slices.len();
+            if !noted.files.is_empty() && noted.files != files {
+                noted.slices.retain(|slice| slice.object.spec.boot_id != boot);
+            }
+            files.clone_into(&mut noted.files);
+            before - noted.slices.len()
+        })?;
+        if 0 < forgotten {
+            tracing::error!(
+                forgotten,
+                "the files with the addresses in this node's slices are gone; the slices of this boot are not used until the next boot"
+            );
+        }
+        Ok(())
     }
 
     /// Puts a slice in the place of the one of the same name, or after the others.

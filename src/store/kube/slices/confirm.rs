@@ -26,18 +26,29 @@ impl KubeStore {
                 continue;
             }
             if slice.state == SliceState::Asked {
-                // A note of an earlier boot asks for this one: an object with the earlier boot is
-                // taken up as empty like any other.
-                if slice.object.spec.boot_id == self.host.boot_id {
-                    self.create_asked(&slice.object, deadline)?;
-                } else {
-                    self.state.forget_slice(slice.name(), deadline)?;
-                }
+                self.settle_asked(&slice, deadline)?;
                 continue;
             }
             self.confirm_slice(slice, deadline)?;
         }
         Ok(())
+    }
+
+    /// Sends the request of a note again.
+    pub(super) fn settle_asked(
+        &self,
+        asked: &NotedSlice,
+        deadline: &Deadline,
+    ) -> Result<bool, StoreError> {
+        // A note of an earlier boot asks for that one: an object with the earlier boot is taken up
+        // as empty like any other.
+        if asked.object.spec.boot_id != self.host.boot_id {
+            return self.state.forget_slice(asked.name(), deadline).map(|()| false);
+        }
+        if !asked.again {
+            self.refuse_after_set_back()?;
+        }
+        self.create_asked(asked, deadline)
     }
 
     /// Shows that this node owns a noted slice in this boot: the object names the boot, and it is
@@ -65,7 +76,7 @@ impl KubeStore {
             };
             if current.is_none() {
                 // The cluster was set back, or somebody removed the object.
-                return self.create_again(noted, deadline).map(drop);
+                return self.create_again(&noted, deadline).map(drop);
             }
             current = current.filter(is_own);
             if current.is_some() && deadline.left().is_zero() {
@@ -78,7 +89,7 @@ impl KubeStore {
 
     /// Notes that a slice is not this node's own any more.
     pub(super) fn lose(&self, noted: NotedSlice, deadline: &Deadline) -> Result<(), StoreError> {
-        let lost = NotedSlice { state: SliceState::Lost, ..noted };
+        let lost = NotedSlice { state: SliceState::Lost, again: false, ..noted };
         tracing::error!(
             slice = lost.name(),
             "another node owns a slice of this node, or it was released; nothing is given from it any more"

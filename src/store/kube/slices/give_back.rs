@@ -52,6 +52,7 @@ impl KubeStore {
                     !kept.insert(slice.object.spec.pool.clone()) || is_old
                 }
                 (SliceState::Lost, Some(_)) => {
+                    self.remove_own_released(&slice, deadline)?;
                     self.state.forget_slice(slice.name(), deadline)?;
                     false
                 }
@@ -62,6 +63,27 @@ impl KubeStore {
             }
         }
         Ok(given_back)
+    }
+
+    /// Removes the object of an empty slice that was released although this node was only cut off:
+    /// nobody else could tell before the next boot that it is not used.
+    fn remove_own_released(
+        &self,
+        slice: &NotedSlice,
+        deadline: &Deadline,
+    ) -> Result<(), StoreError> {
+        let found: Option<IpSlice> =
+            self.api.get_object(ip_slice::PLURAL, slice.name(), deadline)?;
+        let is_own = |found: &IpSlice| {
+            found.metadata.uid == slice.object.metadata.uid
+                && found.spec.boot_id == self.host.boot_id
+                && found.spec.released.is_some()
+        };
+        if let Some(version) = found.filter(is_own).and_then(|found| found.version()) {
+            // After a change in the meantime, an operator removes it.
+            self.api.delete_object(ip_slice::PLURAL, slice.name(), &version, deadline)?;
+        }
+        Ok(())
     }
 
     /// Notes which slices are empty, and since when.
@@ -88,12 +110,18 @@ impl KubeStore {
         is_empty: IsEmpty<'_>,
         deadline: &Deadline,
     ) -> Result<bool, StoreError> {
+        let was_closing = slice.state == SliceState::Closing;
         let closing = NotedSlice { state: SliceState::Closing, ..slice };
         self.state.note_slice(&closing, deadline)?;
         let (pool, name) = (&closing.object.spec.pool, closing.name());
         if !is_empty(pool, &closing.object.block())? {
-            let owned =
+            let mut owned =
                 NotedSlice { state: SliceState::Owned, empty_since: None, ..closing.clone() };
+            // An earlier attempt may have removed the object, so the slice is used only after the
+            // API server has confirmed it, as in another boot.
+            if was_closing {
+                owned.object.spec.boot_id.clear();
+            }
             self.state.note_slice(&owned, deadline)?;
             return Ok(false);
         }

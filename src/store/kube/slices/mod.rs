@@ -70,6 +70,16 @@ impl KubeStore {
         self.state.usable_blocks(pool, &self.host.boot_id)
     }
 
+    /// Binds the notes about slices to the file store with their addresses, see
+    /// [`crate::store::kube::node_state::State::bind_files`]. Asks nobody.
+    pub(crate) fn bind_files(&self, files: &str, deadline: &Deadline) -> Result<(), StoreError> {
+        if self.for_dead_node {
+            return Ok(());
+        }
+        self.find_cluster()?;
+        self.state.bind_files(files, &self.host.boot_id, deadline)
+    }
+
     /// Returns what the node knows about the slices of all pools. Asks nobody.
     pub(crate) fn noted_slices(&self) -> Result<Vec<NotedSlice>, StoreError> {
         if self.for_dead_node {
@@ -255,23 +265,24 @@ impl KubeStore {
         let owner = self.owner();
         let object = IpSlice::new(&slicing.pool, geometry, block, &owner, self.now());
         let Some(object) = object else { return Ok(false) };
-        self.state.note_slice(&NotedSlice::new(object.clone(), SliceState::Asked), deadline)?;
-        self.create_asked(&object, deadline)
+        let asked = NotedSlice::new(object, SliceState::Asked);
+        self.state.note_slice(&asked, deadline)?;
+        self.create_asked(&asked, deadline)
     }
 
     /// Creates the object of a note. Returns whether the node owns the slice now. An attempt whose
     /// answer was lost leaves the note, and the next call of the node sends the same object again.
-    fn create_asked(&self, asked: &IpSlice, deadline: &Deadline) -> Result<bool, StoreError> {
-        let name = asked.metadata.name.clone();
-        let made = match self.api.create_object(ip_slice::PLURAL, &name, asked, deadline) {
+    fn create_asked(&self, asked: &NotedSlice, deadline: &Deadline) -> Result<bool, StoreError> {
+        let name = asked.name().to_owned();
+        let made = match self.api.create_object(ip_slice::PLURAL, &name, &asked.object, deadline) {
             Ok(Created::Made(made)) => Some(made),
             Ok(Created::Taken) => {
                 let found: Option<IpSlice> =
                     self.api.get_object(ip_slice::PLURAL, &name, deadline)?;
                 // Only an object with exactly this content is what the note asked for.
-                found.filter(|found| found.spec == asked.spec)
+                found.filter(|found| found.spec == asked.object.spec)
             }
-            Err(failed) if failed.outcome_unknown => return Err(failed.error),
+            Err(failed) if failed.outcome_unknown || asked.again => return Err(failed.error),
             Err(failed) => {
                 self.state.forget_slice(&name, deadline)?;
                 return Err(failed.error);
@@ -282,6 +293,7 @@ impl KubeStore {
                 self.state.note_slice(&NotedSlice::new(made, SliceState::Owned), deadline)?;
                 Ok(true)
             }
+            None if asked.again => self.lose(asked.clone(), deadline).map(|()| false),
             None => self.state.forget_slice(&name, deadline).map(|()| false),
         }
     }
@@ -296,6 +308,9 @@ impl KubeStore {
     /// Returns the addresses that IPAllocations hold in any scope but that of the pool. A slice is
     /// claimed only where there are none: a network that named its range before may still have pods
     /// there.
+    ///
+    /// # Errors
+    /// Also that the cluster was restored lately.
     fn held_in_other_scopes(
         &self,
         pool: &str,
@@ -310,6 +325,8 @@ impl KubeStore {
                 held.push(address);
             }
         })?;
+        // The list may be the first answer that shows it.
+        self.refuse_after_set_back()?;
         held.sort_unstable();
         held.dedup();
         Ok(held)

@@ -93,13 +93,20 @@ impl KubeStore {
         let _lock = self.state.lock_slices(deadline)?;
         let found = self.slice_objects(Some(&self.host.node), deadline)?;
         for noted in self.state.slices()?.slices {
+            let name = noted.name().to_owned();
+            // An earlier attempt to create it again has failed, and pods may hold its addresses.
+            if noted.state == SliceState::Asked && noted.again {
+                let created = self.settle_asked(&noted, deadline)?;
+                let names = if created { &mut synced.created_again } else { &mut synced.lost };
+                names.push(name);
+                continue;
+            }
             if !noted.is_usable(&self.host.boot_id) {
                 continue;
             }
-            let name = noted.name().to_owned();
             let object = found.iter().find(|object| object.metadata.name == name);
             let Some(object) = object else {
-                let created = self.create_again(noted, deadline)?;
+                let created = self.create_again(&noted, deadline)?;
                 let names = if created { &mut synced.created_again } else { &mut synced.lost };
                 names.push(name);
                 continue;
@@ -120,7 +127,7 @@ impl KubeStore {
     /// owns the slice; otherwise another node was faster.
     pub(super) fn create_again(
         &self,
-        noted: NotedSlice,
+        noted: &NotedSlice,
         deadline: &Deadline,
     ) -> Result<bool, StoreError> {
         let mut again = noted.object.clone();
@@ -128,12 +135,9 @@ impl KubeStore {
         again.metadata.resource_version = None;
         again.spec.boot_id.clone_from(&self.host.boot_id);
         // Until the answer is there, nothing is given from the slice.
-        self.state.note_slice(&NotedSlice::new(again.clone(), SliceState::Asked), deadline)?;
-        if self.create_asked(&again, deadline)? {
-            return Ok(true);
-        }
-        self.lose(noted, deadline)?;
-        Ok(false)
+        let again = NotedSlice { again: true, ..NotedSlice::new(again, SliceState::Asked) };
+        self.state.note_slice(&again, deadline)?;
+        self.create_asked(&again, deadline)
     }
 
     /// Marks the slices of a node as released.
@@ -225,11 +229,31 @@ impl KubeStore {
         );
         let lease: Option<Lease> =
             self.api.read(LEASES, name, &path, deadline, |body| serde_json::from_slice(body))?;
-        let Some(renewed) = lease.and_then(|lease| lease.spec.renew_time) else { return Ok(None) };
+        let Some(renewed) = lease.and_then(|lease| lease.spec.renew_time) else {
+            return Ok(self.released_too_lately(slice));
+        };
         let Ok(renewed) = humantime::parse_rfc3339(&renewed) else {
             return Ok(Some(format!("the Lease of {name} has no readable time: {renewed}")));
         };
         Ok(silent_too_short(name, renewed, self.now()))
+    }
+}
+
+impl KubeStore {
+    /// Returns why a slice whose node has no Lease may still be used. The Lease goes with the Node
+    /// object, whether the node is off or not. A node that is not cut off sees within a
+    /// minute that the slice was released.
+    fn released_too_lately(&self, slice: &IpSlice) -> Option<String> {
+        let since = slice.spec.released.as_deref().unwrap_or_default();
+        let since = humantime::parse_rfc3339(since).unwrap_or_else(|_| self.now());
+        let ago = self.now().duration_since(since).unwrap_or_default();
+        (ago < SILENCE).then(|| {
+            let ago = humantime::format_duration(Duration::from_secs(ago.as_secs()));
+            format!(
+                "{} has no Lease that shows how long it has been off, and the slice was released {ago} ago: wait for ten minutes",
+                slice.spec.node
+            )
+        })
     }
 }
 
