@@ -49,6 +49,8 @@ pub type IpamClaimObject = DynamicObject;
 pub type ServiceRangesObject = Object<ServiceRanges, NotUsed>;
 /// A NetworkAttachmentDefinition. `network_ranges` reads it.
 pub type NetworkObject = DynamicObject;
+/// An IPSlice: the fields of it that say who owns which addresses.
+pub type SliceObject = Object<SliceSpec, NotUsed>;
 /// An IPAllocation: the fields of it that say who holds the address, and the marks on it.
 pub type AllocationObject = Object<AllocationSpec, ip_allocation_status::Status>;
 
@@ -143,6 +145,23 @@ pub struct ClusterSpec {
 pub struct ServiceRanges {
     /// One subnet of each family.
     pub cidrs: Vec<String>,
+}
+
+/// The addresses of a slice, and the node that owns it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SliceSpec {
+    /// The name of the pool.
+    pub pool: String,
+    /// The IPv4 addresses. Empty if there is none.
+    pub ipv4: String,
+    /// The IPv6 addresses. Empty if there is none.
+    pub ipv6: String,
+    /// The node.
+    pub node: String,
+    /// When an operator released the slice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub released: Option<String>,
 }
 
 /// Returns the resource of a kind, with the plural that it has.

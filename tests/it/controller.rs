@@ -21,6 +21,8 @@ mod page;
 mod replicas;
 /// The rights of deploy/controller.
 mod rights;
+/// Pools with slices.
+mod slices;
 /// How it starts, and how it refuses to.
 mod start;
 

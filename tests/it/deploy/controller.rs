@@ -160,6 +160,7 @@ fn its_rights_are_these_and_no_others() {
         (&["patch"], "k8s.cni.cncf.io/ipamclaims/status"),
         (&["get", "list", "patch", "watch"], "hereabouts.dev/ippools"),
         (&["patch"], "hereabouts.dev/ippools/status"),
+        (&["get", "list", "watch"], "hereabouts.dev/ipslices"),
         (&["patch"], "hereabouts.dev/ipallocations/status"),
         (&["get", "list", "watch"], "networking.k8s.io/servicecidrs"),
         (&["get", "list", "watch"], "k8s.cni.cncf.io/network-attachment-definitions"),
