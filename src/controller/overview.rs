@@ -29,6 +29,10 @@ pub struct PoolNumbers {
     pub free: u128,
     /// The addresses of claims of this pool that are no longer in it.
     pub out_of_range: u128,
+    /// Whether the pool has slices. Then only nodes know which addresses are held.
+    pub has_slices: bool,
+    /// The slices, if it has any, and if they have been read.
+    pub slices: Option<SliceNumbers>,
     /// The claims of this pool that have no address yet.
     pub waiting: u64,
     /// Why no claim is answered from the pool, if that is so.

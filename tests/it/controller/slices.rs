@@ -97,6 +97,18 @@ fn the_status_of_a_pool_says_how_many_slices_have_owners() {
     assert_eq!(words[..4], [pool.as_str(), "10.64.0.0/26", "62", "1"], "{table}");
     assert!(table.lines().next().unwrap().contains("FREE SLICES"), "{table}");
 
+    let labels = format!(r#"kind="IPPool",pool_namespace="",pool="{pool}""#);
+    for (state, count) in [("owned", 3.0), ("released", 0.0), ("free", 1.0)] {
+        let metric = format!(r#"hereabouts_pool_slices{{{labels},state="{state}"}}"#);
+        assert_eq!(replica.metric(&metric), Some(count), "{state}");
+    }
+    assert_eq!(replica.metric(&format!("hereabouts_pool_addresses_free{{{labels}}}")), None);
+    let page = replica.get(&format!("/pool/IPPool/{pool}")).body;
+    assert!(page.contains("slices: 3 owned, 0 released, 1 free"), "{page}");
+    let row = format!("/28</code></td><td><bdi>{}</bdi></td><td>owned</td>", one.name);
+    assert!(page.contains(&row), "{row}: {page}");
+    assert!(page.contains("3 slices are not free"), "{page}");
+
     let four = claim(cluster, &format!("{pool}-four"), &pool);
     release(cluster, &one);
     release(cluster, &two);
@@ -107,6 +119,7 @@ fn the_status_of_a_pool_says_how_many_slices_have_owners() {
         condition(cluster, &pool, "Full"),
         "Full nodes own 2 of 4 slices; released, and not removed yet: 2; a node gives only what is free in its own slices"
     );
+    assert!(replica.get("/").body.contains("no slice is free"));
     release(cluster, &four);
     for name in slices(cluster, &pool) {
         cluster.text(&["delete", "ipslice", &name]);
