@@ -1,6 +1,6 @@
 //! The slices of pools, and the nodes that own them.
 
-use super::{Kind, Name, PoolState, State, Work};
+use super::{Kind, Name, PoolState, State, Version, Work};
 use crate::addr::Subnet;
 use crate::controller::overview::SliceNumbers;
 use crate::controller::pool::{PoolId, PoolKind};
@@ -13,12 +13,18 @@ use std::rc::Rc;
 /// A slice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slice {
+    /// Which slice, and which state of it.
+    pub version: Version,
     /// The name of the pool.
     pub pool: Rc<str>,
     /// The addresses.
     pub block: Block,
     /// The node that owns it.
     pub node: Rc<str>,
+    /// Whether the token of the node named a Node when it got the slice.
+    pub has_node_uid: bool,
+    /// The boot in which the node uses it.
+    pub boot: Rc<str>,
     /// When an operator released it. Nobody gives addresses from it then.
     pub released: Option<Rc<str>>,
 }
@@ -64,9 +70,12 @@ impl Slice {
         let spec = &object.spec;
         let subnet = |text: &str| Subnet::parse(text).ok();
         Self {
+            version: Version::of(&object.metadata),
             pool: spec.pool.as_str().into(),
             block: Block { v4: subnet(&spec.ipv4), v6: subnet(&spec.ipv6) },
             node: spec.node.as_str().into(),
+            has_node_uid: spec.node_uid.is_some(),
+            boot: spec.boot_id.as_str().into(),
             released: spec.released.as_deref().map(Into::into),
         }
     }
@@ -77,15 +86,17 @@ impl State {
     pub fn apply_slice(&mut self, object: &SliceObject) -> Vec<Work> {
         let name = Name::of(&object.metadata).name;
         let slice = Slice::of(object);
-        if self.slices.known.get(&name) == Some(&slice) {
-            return Vec::new();
-        }
-        let before = self.slices.remove(&name).map(|before| before.pool);
-        let pool = Rc::clone(&slice.pool);
+        let before = self.slices.remove(&name);
+        let (pool, is_released) = (Rc::clone(&slice.pool), slice.released.is_some());
         self.slices.insert(&name, slice);
-        // An object of this name had another pool only if it was deleted in the meantime.
-        let pools = before.filter(|before| *before != pool).into_iter().chain([pool]);
-        pools.filter_map(|pool| self.look_at_own(&pool)).collect()
+        let changed = match before {
+            Some(before) if before.pool == pool => {
+                (before.released.is_some() != is_released).then_some(pool).into_iter().chain(None)
+            }
+            // An object of this name had another pool only if it was deleted in the meantime.
+            before => Some(pool).into_iter().chain(before.map(|before| before.pool)),
+        };
+        changed.filter_map(|pool| self.look_at_own(&pool)).collect()
     }
 
     pub(super) fn remove_slice(&mut self, name: &str) -> Vec<Work> {
@@ -104,6 +115,11 @@ impl State {
     pub fn slices_of(&self, pool: &str) -> impl Iterator<Item = &Slice> {
         let names = self.slices.of_pools.get(pool).into_iter().flatten();
         names.filter_map(|(_, name)| self.slices.known.get(name))
+    }
+
+    /// Returns the slices that were released, each with the name of its object, in no order.
+    pub fn released_slices(&self) -> impl Iterator<Item = (&Rc<str>, &Slice)> {
+        self.slices.known.iter().filter(|(_, slice)| slice.released.is_some())
     }
 
     /// Returns the slices of a pool in numbers. `None` for a pool without slices or with a mistake,

@@ -183,3 +183,15 @@ fn a_cluster_without_the_resource_of_slices_works_as_before() {
     replica
         .wait(60, "one owner", |_| is(json!({"total": 4, "owned": 1, "released": 0, "free": 3})));
 }
+
+#[test]
+fn a_running_controller_removes_released_slices_of_a_node_that_has_booted() {
+    let Some(cluster) = cluster() else { return };
+    let (sandbox, pool) = (Sandbox::new(), own_name("booted"));
+    make_pool(cluster, &pool, "10.64.4.0/26");
+    let node = claim(cluster, &format!("{pool}-one"), &pool);
+    release(cluster, &node);
+    crate::leaks::make_node(cluster, &node.name, "another-boot");
+    let mut replica = replica(&sandbox, cluster);
+    replica.wait(60, "removal", |_| slices(cluster, &pool).is_empty().then_some(()));
+}
