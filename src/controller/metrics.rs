@@ -252,7 +252,7 @@ fn histogram() -> Histogram {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controller::overview::PoolNumbers;
+    use crate::controller::overview::{PoolNumbers, SliceNumbers};
 
     struct Seen(Vec<PoolNumbers>);
 
@@ -278,6 +278,8 @@ mod tests {
             held: 3,
             free: total - 2,
             out_of_range: 1,
+            has_slices: false,
+            slices: None,
             waiting: 4,
             trouble: trouble.map(str::to_owned),
         }
@@ -350,7 +352,9 @@ mod tests {
         metrics.write("ipaddresses", "create", "done", Duration::ZERO);
         metrics.reconcile("IPAddressClaim", "done", Duration::ZERO);
         metrics.unreleased("out-of-service", 0);
-        let text = metrics.text(&Seen(vec![pool("a", 10, None)]), false);
+        let slices = Some(SliceNumbers::default());
+        let sliced = PoolNumbers { has_slices: true, slices, ..pool("b", 10, None) };
+        let text = metrics.text(&Seen(vec![pool("a", 10, None), sliced]), false);
         let mut served: Vec<String> = text
             .lines()
             .filter_map(|line| line.strip_prefix("# TYPE "))

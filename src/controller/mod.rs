@@ -8,6 +8,8 @@
 //! - `provider`: whether the provider of Cluster API runs, too. Then no claim of its pools is answered
 //! - `pods_and_nodes`: watches pods and nodes, and looks for leak candidates
 //! - `off_nodes`, `deleted_nodes`: free addresses of nodes that are off
+//! - `geometries`: deletes how a pool was cut that is gone
+//! - `released_slices`: removes slices of nodes that are off
 //! - `serve`: health, readiness, metrics and the page over HTTP
 //! - `lease`: which of several replicas writes. This only saves work: every write is safe if
 //!   another replica does the same at the same time
@@ -26,6 +28,7 @@ pub mod events;
 pub mod extent;
 pub mod first_sights;
 pub mod freeing;
+pub mod geometries;
 pub mod ipam_claims;
 pub mod lack;
 pub mod leaks;
@@ -47,6 +50,7 @@ pub mod pool;
 pub mod pool_events;
 pub mod pool_metrics;
 pub mod provider;
+pub mod released_slices;
 pub mod requests;
 pub mod sent_events;
 pub mod serve;
@@ -113,6 +117,8 @@ async fn run(options: &Options) -> anyhow::Result<()> {
         Rc::clone(&metrics),
         leading.clone(),
     ));
+    spawn_local(released_slices::run(Rc::clone(&controller)));
+    spawn_local(geometries::run(Rc::clone(&controller)));
     spawn_local(watches::run(Rc::clone(&controller), clusters, has_services));
     spawn_local(pods_and_nodes::run(Rc::clone(&controller)));
     spawn_local(off_nodes::run(Rc::clone(&controller), options.lease_namespace.clone()));

@@ -29,8 +29,37 @@ pub struct PoolNumbers {
     pub free: u128,
     /// The addresses of claims of this pool that are no longer in it.
     pub out_of_range: u128,
+    /// Whether the pool has slices. Then only nodes know which addresses are held.
+    pub has_slices: bool,
+    /// The slices, if it has any, and if they have been read.
+    pub slices: Option<SliceNumbers>,
     /// The claims of this pool that have no address yet.
     pub waiting: u64,
     /// Why no claim is answered from the pool, if that is so.
     pub trouble: Option<String>,
+}
+
+/// The slices of a pool in numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SliceNumbers {
+    /// The slices of the pool, whether somebody owns them or not.
+    pub total: u32,
+    /// Those that a node owns.
+    pub owned: u32,
+    /// Those that an operator released, and that no node may claim yet.
+    pub released: u32,
+}
+
+impl SliceNumbers {
+    /// Returns the number of slices that a node may claim.
+    #[must_use]
+    pub const fn free(&self) -> u32 {
+        self.total.saturating_sub(self.taken())
+    }
+
+    /// Returns the number of slices that no node may claim.
+    #[must_use]
+    pub const fn taken(&self) -> u32 {
+        self.owned.saturating_add(self.released)
+    }
 }

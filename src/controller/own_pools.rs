@@ -1,13 +1,13 @@
 //! Keeps the finalizer and the status of IPPools of hereabouts.
 
-use super::census::{Census, Group, census};
+use super::census::{Census, FEW, Group, census};
 use super::conditions::{READY, Told};
 use super::events::Regarding;
 use super::overlaps;
-use super::own_status::{self, Readiness};
+use super::own_status::{self, Numbers, Readiness};
 use super::pool::PoolId;
 use super::requests::Failure;
-use super::state::{OwnPool, PoolState, Work};
+use super::state::{OwnPool, PoolState, State, Work};
 use super::watches;
 use super::work::{Controller, Outcome, now};
 use crate::store::kube::objects::ip_pool_status::Status;
@@ -78,7 +78,7 @@ impl Controller {
     fn quiet_for(&self, id: &PoolId, census: &Census) -> Option<Duration> {
         let mut state = self.state.borrow_mut();
         let is_answered = 0 < state.answer_count(id);
-        let is_used = 0 < census.holders.count || census.is_asked;
+        let is_used = 0 < census.holders.count || census.is_asked || may_have_slices(&state, id);
         let known = state.pool_mut(id)?;
         if is_used || is_answered {
             known.empty_since = None;
@@ -110,7 +110,13 @@ impl Controller {
     ) -> Result<(), Failure> {
         let told = self.conditions(id, pool, census);
         // What a pool with a mistake gives is not known.
-        let numbers = pool.supply.is_ok().then_some(census);
+        let numbers = match (&pool.supply, own.slices) {
+            (Err(_), _) => Numbers::Unknown,
+            (Ok(_), None) => Numbers::Addresses(census),
+            (Ok(_), Some(_)) => {
+                Numbers::Slices(census, self.state.borrow().slice_numbers(id, pool))
+            }
+        };
         let status = own_status::status(&own.status, &told, numbers, own.generation, now());
         if status == own.status {
             return Ok(());
@@ -136,35 +142,60 @@ impl Controller {
 
     fn conditions(&self, id: &PoolId, pool: &PoolState, census: &Census) -> Vec<Told> {
         let readiness = match (&pool.supply, pool.is_ending) {
-            (_, true) => {
-                let names = self.holders(pool, &census.holders);
-                Readiness::Deleting(own_status::waits(&census.holders, &names, QUIET.as_secs()))
-            }
+            (_, true) => Readiness::Deleting(self.waits(id, pool, census)),
             (Err(mistake), false) => Readiness::Invalid(mistake.clone()),
             (Ok(_), false) => Readiness::Ready,
         };
         let mut told = vec![own_status::ready(&readiness)];
-        if pool.supply.is_ok() {
-            let names = self.holders(pool, &census.outside);
+        if pool.supply.is_err() {
+            return told;
+        }
+        let state = self.state.borrow();
+        if pool.scope.is_of_slices() {
+            told.extend(state.slice_numbers(id, pool).as_ref().map(own_status::full_of_slices));
+            told.extend(overlaps::told(&state, id, pool));
+        } else {
+            let names = holders(&state, pool, &census.outside);
             told.push(own_status::full(census));
-            told.extend(overlaps::told(&self.state.borrow(), id, pool));
+            told.extend(overlaps::told(&state, id, pool));
             told.push(own_status::draining(&census.outside, &names));
         }
         told
     }
 
-    /// Returns the first holders of a group, for people.
-    fn holders(&self, pool: &PoolState, group: &Group) -> Vec<String> {
+    /// Returns what a pool waits for that is being deleted.
+    fn waits(&self, id: &PoolId, pool: &PoolState, census: &Census) -> String {
         let state = self.state.borrow();
-        let named = |address: &IpAddr| {
-            let holding = state.held.get(&pool.scope_label, *address);
-            match holding.and_then(|holding| holding.holder.told()) {
-                Some(holder) => format!("{address} ({holder})"),
-                None => address.to_string(),
-            }
-        };
-        group.first.iter().map(named).collect()
+        if may_have_slices(&state, id) {
+            let taken: Vec<String> = state
+                .slices_of(&id.name)
+                .take(FEW)
+                .map(|slice| format!("{} ({})", slice.block, slice.node))
+                .collect();
+            return own_status::waits_for_slices(state.slices_of(&id.name).count(), &taken);
+        }
+        let names = holders(&state, pool, &census.holders);
+        own_status::waits(&census.holders, &names, QUIET.as_secs())
     }
+}
+
+/// Returns whether a pool has a slice, or may have one, because not all slices have been read.
+fn may_have_slices(state: &State, id: &PoolId) -> bool {
+    let is_known =
+        state.has_read_slices() || state.pool(id).is_none_or(|pool| !pool.scope.is_of_slices());
+    !is_known || state.slices_of(&id.name).next().is_some()
+}
+
+/// Returns the first holders of a group, for people.
+fn holders(state: &State, pool: &PoolState, group: &Group) -> Vec<String> {
+    let named = |address: &IpAddr| {
+        let holding = state.held.get(&pool.scope_label, *address);
+        match holding.and_then(|holding| holding.holder.told()) {
+            Some(holder) => format!("{address} ({holder})"),
+            None => address.to_string(),
+        }
+    };
+    group.first.iter().map(named).collect()
 }
 
 /// Returns how long a look at a pool has to wait, because its status was written a short time ago.

@@ -2,7 +2,8 @@
 
 use super::census::{Census, FamilyCensus, Group};
 use super::conditions::{READY, Told, merged};
-use crate::store::kube::objects::ip_pool_status::Status;
+use super::overview::SliceNumbers;
+use crate::store::kube::objects::ip_pool_status::{Slices, Status};
 use std::time::SystemTime;
 
 /// The version of this controller.
@@ -56,13 +57,24 @@ pub fn full(census: &Census) -> Told {
         format!("{} of {} {} addresses are held", found.dynamic, found.totals.dynamic, found.family)
     };
     let messages: Vec<String> = usable(census).map(message).collect();
-    let gravest = usable(census).map(fill).max().unwrap_or(Fill::Room);
-    let (is_true, reason) = match gravest {
-        Fill::Room => (false, "Room"),
-        Fill::NearlyFull => (true, "NearlyFull"),
-        Fill::Full => (true, "Full"),
-    };
-    Told { kind: "Full", is_true, reason, message: messages.join(", ") }
+    let of_family = |found: &FamilyCensus| fill(found.dynamic, found.totals.dynamic);
+    let gravest = usable(census).map(of_family).max().unwrap_or(Fill::Room);
+    gravest.told(messages.join(", "))
+}
+
+/// Returns the condition `Full` of a pool with slices. Nodes may have room in slices that they own.
+#[must_use]
+pub fn full_of_slices(slices: &SliceNumbers) -> Told {
+    let SliceNumbers { total, owned, released } = slices;
+    let mut message = format!("nodes own {owned} of {total} slices");
+    if 0 < *released {
+        message.push_str(&format!("; released, and not removed yet: {released}"));
+    }
+    let filled = fill(slices.taken().into(), (*total).into());
+    if filled == Fill::Full {
+        message.push_str("; a node gives only what is free in its own slices");
+    }
+    filled.told(message)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,13 +84,23 @@ enum Fill {
     Full,
 }
 
+impl Fill {
+    fn told(self, message: String) -> Told {
+        let (is_true, reason) = match self {
+            Self::Room => (false, "Room"),
+            Self::NearlyFull => (true, "NearlyFull"),
+            Self::Full => (true, "Full"),
+        };
+        Told { kind: "Full", is_true, reason, message }
+    }
+}
+
 /// Returns the families that have addresses for everybody.
 fn usable(census: &Census) -> impl Iterator<Item = &FamilyCensus> {
     census.families.iter().filter(|found| 0 < found.totals.dynamic)
 }
 
-fn fill(found: &FamilyCensus) -> Fill {
-    let (held, total) = (found.dynamic, found.totals.dynamic);
+const fn fill(held: u128, total: u128) -> Fill {
     if total <= held {
         Fill::Full
     // At least 90 %, without an overflow.
@@ -125,6 +147,24 @@ pub fn waits(holders: &Group, names: &[String], quiet: u64) -> String {
     }
 }
 
+/// Returns what a pool with slices waits for that is being deleted. `taken` are the first of those
+/// that nodes own or that were released. Without any, it is not known whether there is one.
+#[must_use]
+pub fn waits_for_slices(count: usize, taken: &[String]) -> String {
+    match count {
+        0 => "is being deleted, and waits until the controller has read all slices".to_owned(),
+        count => format!(
+            "is being deleted, and waits: {}",
+            counted(
+                count as u128,
+                "slice of it is not given back",
+                "slices of it are not given back",
+                taken
+            )
+        ),
+    }
+}
+
 fn counted(count: u128, one: &str, several: &str, names: &[String]) -> String {
     let what = if count == 1 { one } else { several };
     let more = count.saturating_sub(names.len() as u128);
@@ -133,17 +173,35 @@ fn counted(count: u128, one: &str, several: &str, names: &[String]) -> String {
     format!("{count} {what}: {}", names.join(", "))
 }
 
-/// Returns the status with these conditions and numbers. A pool with a mistake has no numbers.
-/// Conditions that a newer controller wrote stay as they are.
+/// What is known of a pool in numbers.
+#[derive(Debug, Clone, Copy)]
+pub enum Numbers<'n> {
+    /// Nothing, because the pool has a mistake.
+    Unknown,
+    /// Its addresses.
+    Addresses(&'n Census),
+    /// Its slices, if they have been read. Of its addresses, only nodes know whether they are held.
+    Slices(&'n Census, Option<SliceNumbers>),
+}
+
+/// Returns the status with these conditions and numbers. Conditions that a newer controller wrote
+/// stay as they are.
 #[must_use]
 pub fn status(
     before: &Status,
     told: &[Told],
-    census: Option<&Census>,
+    numbers: Numbers<'_>,
     generation: i64,
     now: SystemTime,
 ) -> Status {
-    let number = |count: &dyn Fn(&Census) -> u128| census.map(|census| count(census).to_string());
+    let (census, holders) = match numbers {
+        Numbers::Unknown => (None, None),
+        Numbers::Addresses(census) => (Some(census), Some(census)),
+        Numbers::Slices(census, _) => (Some(census), None),
+    };
+    let number = |census: Option<&Census>, count: &dyn Fn(&Census) -> u128| {
+        census.map(|census| count(census).to_string())
+    };
     let may_tell = !is_older_than(before.writer.as_deref());
     let conditions = match may_tell {
         true => merged(&before.conditions, told, generation, now),
@@ -152,14 +210,24 @@ pub fn status(
     Status {
         conditions,
         observed_generation: if may_tell { Some(generation) } else { before.observed_generation },
-        total: number(&|census| census.sum(|found| found.totals.total)),
-        held: number(&|census| census.sum(|found| found.dynamic + found.reserved)),
-        free: number(&|census| {
+        total: number(census, &|census| census.sum(|found| found.totals.total)),
+        held: number(holders, &|census| census.sum(|found| found.dynamic + found.reserved)),
+        free: number(holders, &|census| {
             census.sum(|found| found.totals.dynamic.saturating_sub(found.dynamic))
         }),
-        reserved: number(&|census| census.sum(|found| found.totals.reserved)),
-        excluded: number(&|census| census.sum(|found| found.totals.excluded())),
-        out_of_range: number(&|census| census.outside.count),
+        reserved: number(holders, &|census| census.sum(|found| found.totals.reserved)),
+        excluded: number(census, &|census| census.sum(|found| found.totals.excluded())),
+        out_of_range: number(holders, &|census| census.outside.count),
+        slices: match numbers {
+            Numbers::Unknown | Numbers::Addresses(_) => None,
+            Numbers::Slices(_, Some(numbers)) => Some(Slices {
+                total: numbers.total,
+                owned: numbers.owned,
+                released: numbers.released,
+                free: numbers.free(),
+            }),
+            Numbers::Slices(_, None) => before.slices,
+        },
         writer: if may_tell { Some(WRITER.to_owned()) } else { before.writer.clone() },
     }
 }
@@ -227,17 +295,50 @@ mod tests {
     }
 
     #[test]
+    fn a_pool_with_slices_is_full_when_no_slice_is_free() {
+        for (total, owned, released, reason, message) in [
+            (10, 8, 0, "Room", "nodes own 8 of 10 slices"),
+            (10, 8, 1, "NearlyFull", "nodes own 8 of 10 slices; released, and not removed yet: 1"),
+            (1, 1, 0, "Full", "nodes own 1 of 1 slices; a node gives only what is free"),
+            (2, 0, 2, "Full", "0 of 2 slices; released, and not removed yet: 2; a node"),
+            // Slices of an earlier pool of the name.
+            (1, 2, 0, "Full", "nodes own 2 of 1 slices"),
+        ] {
+            let numbers = SliceNumbers { total, owned, released };
+            let told = full_of_slices(&numbers);
+            assert_eq!((told.reason, told.is_true), (reason, reason != "Room"), "{numbers:?}");
+            assert!(told.message.contains(message), "{}", told.message);
+        }
+    }
+
+    #[test]
+    fn a_pool_with_slices_does_not_say_how_many_addresses_are_held() {
+        let census = Census { families: vec![of(Family::V4, 0, 16)], ..Census::default() };
+        let slices = Some(SliceNumbers { total: 4, owned: 1, released: 1 });
+        let at = SystemTime::UNIX_EPOCH;
+        let first = Numbers::Slices(&census, slices);
+        let first = status(&Status::default(), &[], first, 1, at);
+        assert_eq!(first.slices, Some(Slices { total: 4, owned: 1, released: 1, free: 2 }));
+        assert_eq!((first.total.as_deref(), first.excluded.as_deref()), (Some("16"), Some("0")));
+        assert_eq!([first.held.as_deref(), first.free.as_deref()], [None; 2]);
+        // A controller that starts does not know the slices at once.
+        let again = status(&first, &[], Numbers::Slices(&census, None), 1, at);
+        assert_eq!(again, first);
+        assert_eq!(status(&first, &[], Numbers::Unknown, 1, at).slices, None);
+    }
+
+    #[test]
     fn the_time_of_a_transition_changes_only_with_the_status() {
         let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
         let told = |readiness: &Readiness| [ready(readiness)];
         let first = Readiness::Invalid("a".to_owned());
-        let first = status(&Status::default(), &told(&first), None, 1, at(0));
+        let first = status(&Status::default(), &told(&first), Numbers::Unknown, 1, at(0));
         let other = Readiness::Invalid("b".to_owned());
-        let same = status(&first, &told(&other), None, 2, at(1));
+        let same = status(&first, &told(&other), Numbers::Unknown, 2, at(1));
         assert_eq!(same.conditions[0].last_transition_time, "1970-01-01T00:00:00Z");
         assert_eq!(same.conditions[0].message, "b");
         assert_eq!(same.observed_generation, Some(2));
-        let turned_at = status(&same, &told(&Readiness::Ready), None, 3, at(2));
+        let turned_at = status(&same, &told(&Readiness::Ready), Numbers::Unknown, 3, at(2));
         assert_eq!(turned_at.conditions[0].last_transition_time, "1970-01-01T00:00:02Z");
         assert_eq!(turned(&same, &told(&other)).count(), 0);
         assert_eq!(turned(&same, &told(&Readiness::Ready)).count(), 1);
@@ -262,7 +363,8 @@ mod tests {
             ..Status::default()
         };
         let told = [ready(&Readiness::Ready)];
-        let after = |writer| status(&before(writer), &told, None, 8, SystemTime::UNIX_EPOCH);
+        let after =
+            |writer| status(&before(writer), &told, Numbers::Unknown, 8, SystemTime::UNIX_EPOCH);
         let older = after("0.0.1");
         assert_eq!((&*older.conditions[0].kind, &*older.conditions[0].reason), ("Audited", "R"));
         assert_eq!((&*older.conditions[1].kind, &*older.conditions[1].reason), ("Ready", "Ready"));

@@ -15,6 +15,7 @@ mod pool;
 mod pools;
 mod query;
 mod search;
+mod slices;
 mod walk;
 
 use super::leaks::Leaks;

@@ -1,34 +1,50 @@
-//! The metrics of pools, as text. There are six for each pool. In a registry they would be as many
+//! The metrics of pools, as text. There are at most six for each pool, and three
+//! for one with slices. In a registry they would be as many
 //! objects, which are made again for each request: that takes several times as long.
 
-use super::overview::PoolNumbers;
+use super::overview::{PoolNumbers, SliceNumbers};
 use std::fmt::Write;
 
-/// What is written of one pool.
-type Value = fn(&PoolNumbers) -> u128;
+/// What is written of one pool, if it is known.
+type Value = fn(&PoolNumbers) -> Option<u128>;
 
 /// Name, help and value of each metric.
 const METRICS: [(&str, &str, Value); 6] = [
     ("hereabouts_pool_addresses", "Addresses that the pool can give, held or free.", |pool| {
-        pool.total
+        Some(pool.total)
     }),
-    ("hereabouts_pool_addresses_held", "Addresses of the pool that are held.", |pool| pool.held),
+    ("hereabouts_pool_addresses_held", "Addresses of the pool that are held.", |pool| {
+        (!pool.has_slices).then_some(pool.held)
+    }),
     (
         "hereabouts_pool_addresses_free",
         "Addresses that the pool can give and that are not held.",
-        |pool| pool.free,
+        |pool| (!pool.has_slices).then_some(pool.free),
     ),
     (
         "hereabouts_pool_addresses_out_of_range",
         "Addresses that claims got from the pool and that are no longer in it.",
-        |pool| pool.out_of_range,
+        |pool| (!pool.has_slices).then_some(pool.out_of_range),
     ),
     ("hereabouts_pool_ready", "1 if claims get addresses from the pool, else 0.", |pool| {
-        pool.trouble.is_none().into()
+        Some(pool.trouble.is_none().into())
     }),
     ("hereabouts_claims_waiting", "Claims of the pool that have no address.", |pool| {
-        pool.waiting.into()
+        Some(pool.waiting.into())
     }),
+];
+
+/// Name and help of the metric of slices.
+const SLICES: (&str, &str) = ("hereabouts_pool_slices", "Slices of the pool, by state.");
+
+/// How many slices are in a state.
+type Count = fn(&SliceNumbers) -> u32;
+
+/// The states of slices.
+const STATES: [(&str, Count); 3] = [
+    ("owned", |slices| slices.owned),
+    ("released", |slices| slices.released),
+    ("free", SliceNumbers::free),
 ];
 
 /// Writes the metrics of pools in Prometheus' text format.
@@ -43,7 +59,26 @@ pub fn write(text: &mut String, pools: &[PoolNumbers]) {
         // A write to a String cannot fail.
         let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n");
         for (pool, labels) in pools.iter().zip(&labels) {
-            let _ = writeln!(text, "{name}{labels} {}", value(pool));
+            if let Some(value) = value(pool) {
+                let _ = writeln!(text, "{name}{labels} {value}");
+            }
+        }
+    }
+    write_slices(text, pools, &labels);
+}
+
+fn write_slices(text: &mut String, pools: &[PoolNumbers], labels: &[String]) {
+    let (name, help) = SLICES;
+    let known = pools.iter().zip(labels);
+    let mut known = known.filter_map(|(pool, labels)| Some((pool.slices?, labels))).peekable();
+    if known.peek().is_none() {
+        return;
+    }
+    let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n");
+    for (slices, labels) in known {
+        let labels = labels.trim_end_matches('}');
+        for (state, count) in STATES {
+            let _ = writeln!(text, r#"{name}{labels},state="{state}"}} {}"#, count(&slices));
         }
     }
 }
@@ -76,13 +111,15 @@ mod tests {
             held: 3,
             free: 7,
             out_of_range: 1,
+            has_slices: false,
+            slices: None,
             waiting: 4,
             trouble: Some("overlaps".to_owned()),
         };
         let mut text = String::new();
         write(&mut text, &[]);
         assert_eq!(text, "");
-        write(&mut text, &[pool]);
+        write(&mut text, std::slice::from_ref(&pool));
         let labels = r#"{kind="IPPool",pool_namespace="",pool="a\"b\\c\n"}"#;
         let values: Vec<&str> = text
             .lines()
@@ -92,5 +129,16 @@ mod tests {
         let total = " 170141183460469231731687303715884105728";
         assert_eq!(values, [total, " 3", " 7", " 1", " 0", " 4"]);
         assert_eq!(text.lines().count(), 3 * METRICS.len());
+        let slices = SliceNumbers { total: 9, owned: 2, released: 1 };
+        let sliced = PoolNumbers { has_slices: true, slices: Some(slices), ..pool };
+        let mut text = String::new();
+        write(&mut text, &[sliced]);
+        for (state, count) in [("owned", 2), ("released", 1), ("free", 6)] {
+            let labels = labels.trim_end_matches('}');
+            let line = format!("hereabouts_pool_slices{labels},state=\"{state}\"}} {count}");
+            assert!(text.lines().any(|found| found == line), "{line}: {text}");
+        }
+        // Only nodes know them.
+        assert!(!text.contains("addresses_held{") && !text.contains("addresses_free{"), "{text}");
     }
 }

@@ -310,15 +310,47 @@ impl Requests {
     /// [`Failure::Changed`] if it is not, [`Failure::Gone`] if it was gone.
     pub async fn end(&self, name: &str, version: &super::state::Version) -> Answered<bool> {
         let api = self.allocations();
-        let parameters = DeleteParams {
-            preconditions: Some(Preconditions {
-                uid: Some(version.uid.to_string()),
-                resource_version: Some(version.revision.to_string()),
-            }),
-            ..DeleteParams::default()
-        };
+        let parameters = exactly(version);
         let deleted = self.counted("ipallocations", "delete", name, api.delete(name, &parameters));
         Ok(deleted.await?.is_right())
+    }
+
+    /// Deletes an object of hereabouts, if it is still this state of this object.
+    ///
+    /// # Errors
+    /// [`Failure::Changed`] if it is not, [`Failure::Gone`] if it is gone.
+    pub async fn delete_exactly(
+        &self,
+        kind: &str,
+        plural: &'static str,
+        name: &str,
+        version: &super::state::Version,
+    ) -> Answered<()> {
+        let resource = resource(allocation::GROUP, allocation::VERSION, kind);
+        let api = self.all::<DynamicObject>(&resource);
+        let deleted = async { api.delete(name, &exactly(version)).await.map(drop) };
+        self.counted(plural, "delete", name, deleted).await
+    }
+
+    /// Reads all objects of a resource as they are now.
+    ///
+    /// # Errors
+    /// Any failure. A resource that is not served is a failure, too: it says nothing of its objects.
+    pub async fn list<K>(&self, resource: &ApiResource) -> Answered<Vec<K>>
+    where
+        K: k8s::Resource<DynamicType = ApiResource> + Clone + Debug + serde::de::DeserializeOwned,
+    {
+        let api = self.all::<K>(resource);
+        let mut parameters = k8s::api::ListParams::default().limit(500);
+        let mut all = Vec::new();
+        loop {
+            let page = bounded("list", &resource.plural, api.list(&parameters)).await?;
+            all.extend(page.items);
+            parameters.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+            if parameters.continue_token.is_none() {
+                return Ok(all);
+            }
+        }
     }
 
     /// Reads an IPAllocation as it is now. `None` if it is gone.
@@ -433,6 +465,17 @@ impl Requests {
         let outcome = answered.as_ref().map_or_else(Failure::outcome, |_| "done");
         self.metrics.write(resource, verb, outcome, begun.elapsed());
         answered
+    }
+}
+
+/// Returns that only this state of an object is to be deleted.
+fn exactly(version: &super::state::Version) -> DeleteParams {
+    DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: Some(version.uid.to_string()),
+            resource_version: Some(version.revision.to_string()),
+        }),
+        ..DeleteParams::default()
     }
 }
 

@@ -8,6 +8,7 @@
 use super::network_ranges;
 use crate::store::kube::objects::ip_allocation_status;
 use crate::store::kube::objects::ip_pool_status::Condition;
+use crate::store::kube::objects::slice_geometry;
 use k8s::api::{ApiResource, DynamicObject, GroupVersionKind, Object};
 use k8s::core::object::NotUsed;
 use serde::{Deserialize, Serialize};
@@ -49,6 +50,10 @@ pub type IpamClaimObject = DynamicObject;
 pub type ServiceRangesObject = Object<ServiceRanges, NotUsed>;
 /// A NetworkAttachmentDefinition. `network_ranges` reads it.
 pub type NetworkObject = DynamicObject;
+/// An IPSlice: the fields of it that say who owns which addresses.
+pub type SliceObject = Object<SliceSpec, NotUsed>;
+/// An IPSliceGeometry: the pool that it is of.
+pub type GeometryObject = Object<GeometrySpec, NotUsed>;
 /// An IPAllocation: the fields of it that say who holds the address, and the marks on it.
 pub type AllocationObject = Object<AllocationSpec, ip_allocation_status::Status>;
 
@@ -145,11 +150,43 @@ pub struct ServiceRanges {
     pub cidrs: Vec<String>,
 }
 
+/// The pool of a geometry.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GeometrySpec {
+    /// The name of the pool.
+    pub pool: String,
+}
+
+/// The addresses of a slice, and the node that owns it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SliceSpec {
+    /// The name of the pool.
+    pub pool: String,
+    /// The IPv4 addresses. Empty if there is none.
+    pub ipv4: String,
+    /// The IPv6 addresses. Empty if there is none.
+    pub ipv6: String,
+    /// The node.
+    pub node: String,
+    /// The uid of the Node that its token named.
+    #[serde(rename = "nodeUID", skip_serializing_if = "Option::is_none")]
+    pub node_uid: Option<String>,
+    /// The boot in which it uses the slice.
+    #[serde(rename = "bootID")]
+    pub boot_id: String,
+    /// When an operator released the slice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub released: Option<String>,
+}
+
 /// Returns the resource of a kind, with the plural that it has.
 #[must_use]
 pub fn resource(group: &str, version: &str, kind: &str) -> ApiResource {
     let plural = match kind {
         ADDRESS => "ipaddresses".to_owned(),
+        slice_geometry::KIND => slice_geometry::PLURAL.to_owned(),
         network_ranges::KIND => "network-attachment-definitions".to_owned(),
         _ => format!("{}s", kind.to_ascii_lowercase()),
     };

@@ -4,6 +4,7 @@
 //! It may be behind the API server. So nothing here decides who holds an address: a write does,
 //! which the API server refuses if the address has a holder or the object has changed.
 
+mod answers;
 mod clusters;
 mod gone;
 mod held;
@@ -12,11 +13,13 @@ mod numbers;
 mod objects;
 mod others;
 mod services;
+mod slices;
 
 use gone::Gone;
 pub use held::{ClaimHolder, Held, Holder, Holding};
 pub use ipam_claims::{Finding, IpamClaim};
 pub use objects::{Answer, Claim, Cluster, Name, OwnPool, PoolState, Provider, Said, Version};
+pub use slices::Slice;
 
 use super::network_ranges::NetworkRanges;
 use super::pool::{PoolId, PoolKind};
@@ -62,6 +65,8 @@ pub enum Kind {
     IpamClaims,
     /// NetworkAttachmentDefinitions.
     Networks,
+    /// IPSlices.
+    Slices,
 }
 
 /// Everything that is known.
@@ -72,6 +77,7 @@ pub struct State {
     pools: BTreeMap<Rc<PoolId>, PoolState>,
     clusters: HashMap<Name, Cluster>,
     services: services::Services,
+    slices: slices::Slices,
     ipam_claims: ipam_claims::IpamClaims,
     /// The podCIDRs of nodes.
     nodes: others::Others<Blocks>,
@@ -263,6 +269,7 @@ impl State {
             Kind::Clusters => missing(&self.clusters, seen),
             Kind::Services => self.services.names().filter(|name| !seen.contains(name)).collect(),
             Kind::IpamClaims => self.ipam_claims.missing(seen),
+            Kind::Slices => self.slices.missing(seen),
             Kind::Networks => self.networks.names().filter(|name| !seen.contains(name)).collect(),
             Kind::Allocations => self.held.names().filter(|name| !seen.contains(name)).collect(),
             Kind::Pools(of) => {
@@ -275,6 +282,7 @@ impl State {
         match kind {
             Kind::Pools(_) => work.extend(self.own_pools()),
             Kind::Networks => work.extend(self.networks_are_read()),
+            Kind::Slices => work.extend(self.pools_with_slices()),
             _ => {}
         }
         work
@@ -282,8 +290,12 @@ impl State {
 
     /// Notes that the API server does not know a kind, so that it has no such object.
     pub fn not_served(&mut self, kind: Kind) -> Vec<Work> {
-        self.read.insert(kind);
-        if kind == Kind::Networks { self.networks_are_read() } else { Vec::new() }
+        let is_new = self.read.insert(kind);
+        match kind {
+            Kind::Networks => self.networks_are_read(),
+            Kind::Slices if is_new => self.pools_with_slices(),
+            _ => Vec::new(),
+        }
     }
 
     /// Forgets an object that is gone, unless another one of its name is known by now. Returns what
@@ -296,7 +308,9 @@ impl State {
             Kind::Allocations => self.held.named(&name.name).map(|known| &known.version),
             Kind::IpamClaims => self.ipam_claims.version(name),
             // These are known by their name alone.
-            Kind::Clusters | Kind::Services | Kind::Networks => return self.forget(kind, name),
+            Kind::Clusters | Kind::Services | Kind::Networks | Kind::Slices => {
+                return self.forget(kind, name);
+            }
         };
         match known {
             Some(known) if *known.uid == *uid => self.forget(kind, name),
@@ -329,6 +343,7 @@ impl State {
             }
             Kind::IpamClaims => self.remove_ipam_claim(name),
             Kind::Networks => self.apply_network(name, Vec::new()),
+            Kind::Slices => self.remove_slice(&name.name),
             Kind::Clusters => {
                 self.clusters.remove(name);
                 self.work_of_cluster(name)
@@ -393,60 +408,6 @@ impl State {
         if let Some(pool) = &claim.pool {
             self.forget_claim_of(pool, name);
             work.push(Work::Pool(Rc::clone(pool)));
-        }
-        work
-    }
-
-    /// Notes an answer. Returns what to look at.
-    pub fn apply_answer(&mut self, name: Name, answer: Answer) -> Vec<Work> {
-        let known = self.answers.get(&name);
-        if self.gone.contains(&answer.version.uid)
-            || known
-                .is_some_and(|known| self.is_old(Kind::Answers, &answer.version, &known.version))
-        {
-            return Vec::new();
-        }
-        let mut work = self.take_answer(&name);
-        if let (Some(pool), Some(address)) = (&answer.pool, answer.address) {
-            self.answers_of.entry(Rc::clone(pool)).or_default().insert((address, name.clone()));
-            work.push(Work::Pool(Rc::clone(pool)));
-        }
-        // Two controllers may each have got an address for this claim. The answer has one of them.
-        if let Some(uid) = &answer.claim_uid {
-            work.extend(self.held.of_claim(uid).map(Work::Allocation));
-        }
-        self.answers.insert(name.clone(), answer);
-        work.extend([Work::Claim(name.clone()), Work::Adoption(name)]);
-        work
-    }
-
-    fn remove_answer(&mut self, name: &Name) -> Vec<Work> {
-        if let Some(answer) = self.answers.get(name) {
-            self.gone.insert(Rc::clone(&answer.version.uid));
-        }
-        self.take_answer(name)
-    }
-
-    fn take_answer(&mut self, name: &Name) -> Vec<Work> {
-        let Some(answer) = self.answers.remove(name) else {
-            return Vec::new();
-        };
-        self.conflicts.remove(name);
-        self.left.remove(name);
-        let mut work = vec![Work::Claim(name.clone())];
-        let holders = [Some(&answer.version.uid), answer.claim_uid.as_ref()];
-        for uid in holders.into_iter().flatten() {
-            work.extend(self.held.of_claim(uid).map(Work::Allocation));
-        }
-        if let (Some(pool), Some(address)) = (&answer.pool, answer.address) {
-            if let Some(answers) = self.answers_of.get_mut(pool) {
-                answers.remove(&(address, name.clone()));
-                if answers.is_empty() {
-                    self.answers_of.remove(pool);
-                }
-            }
-            work.push(Work::Pool(Rc::clone(pool)));
-            work.extend(self.next_in_line(pool, address));
         }
         work
     }

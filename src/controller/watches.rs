@@ -6,7 +6,7 @@ use super::pool::{PoolId, PoolKind, Supply};
 use super::shapes::{
     AddressObject, AllocationObject, CORE, ClaimObject, ClusterObject, IpamClaimObject,
     NetworkObject, OwnPoolObject, PAUSED, PoolObject, SCOPE, SCOPE_IN_USE, ServiceRangesObject,
-    resource,
+    SliceObject, resource,
 };
 use super::state::{
     Answer, Claim, ClaimHolder, Cluster, Holder, Holding, Kind, Name, OwnPool, PoolState, Said,
@@ -17,7 +17,7 @@ use crate::addr::{Hull, Subnet};
 use crate::config::Pool;
 use crate::ipam::{IPAM_CLAIM, IPAM_CLAIM_GROUP, Scope};
 use crate::json::Json;
-use crate::store::kube::objects::{ip_allocation as allocation, ipam_claim, names};
+use crate::store::kube::objects::{ip_allocation as allocation, ip_slice, ipam_claim, names};
 use futures::{StreamExt, TryStreamExt};
 use k8s::api::{Api, ApiResource};
 use k8s::runtime::WatchStreamExt;
@@ -46,9 +46,9 @@ const NOT_SERVED: Duration = Duration::from_secs(10);
 /// The group of ServiceCIDRs.
 pub const SERVICES: &str = "networking.k8s.io";
 
-/// All kinds that must have been read before anything is decided. Networks and IPAMClaims are not
-/// among them: an older role may lack the right to list them, and claims of machines must not wait for
-/// it. An IPAMClaim that is not known is asked for before anything of it is freed.
+/// All kinds that must have been read before anything is decided. Networks, IPAMClaims and slices
+/// are not among them: an older role may lack the right to list them, and claims of machines must not
+/// wait for it. An IPAMClaim that is not known is asked for before anything of it is freed.
 #[must_use]
 pub fn kinds() -> BTreeSet<Kind> {
     let pools = PoolKind::ALL.into_iter().map(Kind::Pools);
@@ -60,6 +60,7 @@ pub async fn run(controller: Rc<Controller>, clusters: String, has_services: boo
     let requests = &controller.requests;
     let own = resource(PoolKind::Own.group(), PoolKind::Own.version(), PoolKind::Own.name());
     let allocations = resource(allocation::GROUP, allocation::VERSION, allocation::KIND);
+    let slices = resource(allocation::GROUP, allocation::VERSION, ip_slice::KIND);
     let clusters = resource(CORE, &clusters, "Cluster");
     let services = resource(SERVICES, "v1", "ServiceCIDR");
     let ipam_claims = resource(IPAM_CLAIM_GROUP, ipam_claim::VERSION, IPAM_CLAIM);
@@ -94,6 +95,7 @@ pub async fn run(controller: Rc<Controller>, clusters: String, has_services: boo
             requests.all::<IpamClaimObject>(&ipam_claims),
             State::apply_ipam_claim
         ),
+        one(&controller, Kind::Slices, requests.all::<SliceObject>(&slices), State::apply_slice),
         one(&controller, Kind::Networks, requests.all::<NetworkObject>(&networks), network),
         one(&controller, Kind::Answers, requests.all_answers(), answer),
         one(&controller, Kind::Claims, requests.all_claims(), claim),
@@ -156,8 +158,10 @@ async fn one<K>(
             Ok(None) => return,
             Err(error) => {
                 is_not_served = watches_no_kind(&error);
-                // A cluster without Multus or KubeVirt has none of these, and may get them at any time.
-                let may_be_absent = matches!(kind, Kind::Networks | Kind::IpamClaims);
+                // A cluster without Multus, KubeVirt or newer custom resources of hereabouts has none
+                // of these, and may get them at any time.
+                let may_be_absent =
+                    matches!(kind, Kind::Networks | Kind::IpamClaims | Kind::Slices);
                 if !is_not_served || !may_be_absent && !std::mem::replace(&mut is_said, true) {
                     say_that_it_failed(kind, &error);
                 }
@@ -350,6 +354,9 @@ pub fn own_pool(state: &mut State, object: &OwnPoolObject) -> Vec<Work> {
     let scope = match &parsed {
         Ok(pool) => pool.scope.clone(),
         // What it gave while it had no mistake is still held there: a scope never changes.
+        Err(_) if spec.is_some_and(|spec| spec.get("slices").is_some()) => {
+            Scope::of_slices(&id.name)
+        }
         Err(_) => {
             let text = spec.and_then(|spec| spec.get("scope")?.as_str());
             text.and_then(|text| Scope::parse(text).ok()).unwrap_or_default()
@@ -367,6 +374,7 @@ pub fn own_pool(state: &mut State, object: &OwnPoolObject) -> Vec<Work> {
     let status = object.data.get("status").cloned().unwrap_or_default();
     let own = OwnPool {
         extent,
+        slices: parsed.as_ref().ok().and_then(|pool| Some(pool.slices.as_ref()?.geometry.count())),
         // A status that somebody else wrote in another shape is written again.
         status: serde_json::from_value(status).unwrap_or_default(),
         generation: metadata.generation.unwrap_or_default(),

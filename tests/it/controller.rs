@@ -7,6 +7,8 @@ use crate::support::cluster::Cluster;
 mod browser;
 /// Addresses of nodes whose Node object is gone.
 mod deleted_nodes;
+/// How pools that are gone were cut.
+mod geometries;
 /// What it serves over HTTP, and its limits.
 mod http;
 /// Leak candidates.
@@ -17,10 +19,14 @@ mod node_scene;
 mod off_nodes;
 /// The page for people.
 mod page;
+/// Slices of nodes that are off.
+mod released_slices;
 /// Several replicas and their lease.
 mod replicas;
 /// The rights of deploy/controller.
 mod rights;
+/// Pools with slices.
+mod slices;
 /// How it starts, and how it refuses to.
 mod start;
 

@@ -7,6 +7,7 @@ use super::html::{Html, counted, grouped};
 use super::map::{CELLS, Map};
 use super::pools::{PATTERNS, ROWS, bar, pages, shown_name, trouble};
 use super::query::{encoded, page_number, value};
+use super::slices;
 use super::walk::walk;
 use crate::addr::{Range, Subnet};
 use crate::controller::pool::{PoolId, Section, Supply};
@@ -38,6 +39,10 @@ pub(super) async fn page(state: &RefCell<State>, id: &PoolId, query: &str) -> Op
         html.raw(" for an address.</p>\n<p>");
         trouble(&mut html, &numbers);
         html.raw("</p>\n");
+        if numbers.has_slices {
+            slices::write(&mut html, &state, id, query);
+            return Some(Content { status: 200, title: shown_name(id), html });
+        }
         let (maps, rest) = match &pool.supply {
             Ok(supply) => parts(supply, within.map(|subnet| subnet.whole()).as_ref()),
             Err(_) => Default::default(),

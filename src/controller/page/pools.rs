@@ -81,6 +81,10 @@ pub(super) fn trouble(html: &mut Html, numbers: &PoolNumbers) {
         line(html, trouble);
     } else if numbers.total == 0 {
         line(html, "it gives no address");
+    } else if numbers.has_slices {
+        if numbers.slices.is_some_and(|slices| slices.free() == 0) {
+            line(html, "no slice is free");
+        }
     } else if numbers.free == 0 {
         line(html, "no address is free");
     }
@@ -95,15 +99,22 @@ pub(super) fn trouble(html: &mut Html, numbers: &PoolNumbers) {
 
 /// Writes a bar with the shares of a pool, and the same in numbers.
 pub(super) fn bar(html: &mut Html, numbers: &PoolNumbers, excluded: u128) {
-    let all = numbers.total.saturating_add(excluded);
-    let held = width(numbers.held.min(numbers.total), all);
-    let barred = width(excluded, all);
-    let text = format!(
-        "{} held, {} free, {} not given",
-        grouped(numbers.held),
-        grouped(numbers.free),
-        grouped(excluded)
-    );
+    let (held, barred, text) = match (numbers.has_slices, numbers.slices) {
+        (false, _) => {
+            let all = numbers.total.saturating_add(excluded);
+            let words = [numbers.held, numbers.free, excluded].map(grouped);
+            let [held, free, excluded_text] = words;
+            let text = format!("{held} held, {free} free, {excluded_text} not given");
+            (width(numbers.held.min(numbers.total), all), width(excluded, all), text)
+        }
+        (true, Some(slices)) => {
+            let words = [slices.owned, slices.released, slices.free()];
+            let [owned, released, free] = words.map(|number| grouped(number.into()));
+            let text = format!("slices: {owned} owned, {released} released, {free} free");
+            (width(slices.taken().min(slices.total).into(), slices.total.into()), 0, text)
+        }
+        (true, None) => (0, 0, "its slices have not been read".to_owned()),
+    };
     html.raw("<svg class=\"bar\" role=\"img\"><title>").text(&text).raw("</title>");
     if 0 < held {
         html.raw("<rect class=\"k-held\" height=\"100%\" width=\"").text(held).raw("%\"/>");

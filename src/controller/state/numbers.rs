@@ -43,6 +43,8 @@ impl State {
             held,
             free: total.saturating_sub(held),
             out_of_range: self.answers_of(id).filter(outside).count() as u128,
+            has_slices: pool.scope.is_of_slices(),
+            slices: self.slice_numbers(id, pool),
             waiting: waiting.count() as u64,
             trouble,
         }

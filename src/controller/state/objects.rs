@@ -289,6 +289,8 @@ pub struct PoolState {
 pub struct OwnPool {
     /// Its addresses.
     pub extent: Extent,
+    /// The number of its slices, if it has any and no mistake.
+    pub slices: Option<u32>,
     /// Its status.
     pub status: Status,
     /// The generation of its spec.

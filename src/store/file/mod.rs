@@ -153,6 +153,7 @@ impl<D: Disk> FileStore<D> {
     }
 
     /// Returns the id of the store in the directory.
+    #[cfg(feature = "kube")]
     pub(in crate::store) fn id(&self) -> Result<Option<String>, StoreError> {
         Ok(self.known()?.format.map(|format| format.id))
     }

@@ -120,7 +120,8 @@ fn values_reach_what_they_are_for() {
         Ok(objects) => objects,
         Err(reason) => return skipped!("{reason}"),
     };
-    let names = ["ipam", "ipam-controller", "ipam-controller-nodes"].map(|name| json!(name));
+    let names = ["ipam", "ipam-controller", "ipam-controller-nodes", "ipam-controller-slices"];
+    let names = names.map(|name| json!(name));
     assert!(
         objects.iter().all(|object| names.contains(&object["metadata"]["name"])),
         "{objects:?}"

@@ -18,22 +18,26 @@ pub const KIND: &str = "IPPool";
 /// The short name: `ipp` is taken by other projects.
 pub const SHORT: &str = "hpool";
 /// The columns of its table: the title of each, and its path in the object. A path that matches
-/// several values shows only the first of them.
-pub const COLUMNS: [(&str, &str); 6] = [
-    ("Subnet", ".spec.subnets[0].subnet"),
+/// several values shows only the first of them: the first subnet is that of `subnets` or of `ranges`.
+pub const COLUMNS: [(&str, &str); 7] = [
+    ("Subnet", ".spec['subnets','ranges'][0]['subnet','ipv4','ipv6']"),
     ("Scope", ".spec.scope"),
     ("Total", ".status.total"),
     ("Held", ".status.held"),
     ("Free", ".status.free"),
+    ("Free slices", ".status.slices.free"),
     ("Ready", ".status.conditions[?(@.type=='Ready')].status"),
 ];
 /// The columns that only `kubectl get -o wide` shows.
-pub const WIDE_COLUMNS: [(&str, &str); 7] = [
-    ("Range", ".spec.ranges[0].ipv4"),
+pub const WIDE_COLUMNS: [(&str, &str); 10] = [
     ("Second subnet", ".spec.subnets[1].subnet"),
+    ("IPv6 range", ".spec.ranges[0].ipv6"),
     ("Node labels", ".spec.nodeSelector.matchLabels"),
     ("Excluded", ".status.excluded"),
     ("Out of range", ".status.outOfRange"),
+    ("Slices", ".status.slices.total"),
+    ("Owned", ".status.slices.owned"),
+    ("Released", ".status.slices.released"),
     ("Full", ".status.conditions[?(@.type=='Full')].reason"),
     ("Overlapping", ".status.conditions[?(@.type=='Overlapping')].reason"),
 ];

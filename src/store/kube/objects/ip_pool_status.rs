@@ -41,10 +41,28 @@ pub struct Status {
     #[schemars(length(max = 39), regex(pattern = r"^[0-9]+$"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub out_of_range: Option<String>,
+    /// The slices of a pool with slices. Who holds the addresses in them, only their nodes know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slices: Option<Slices>,
     /// The version of the controller that wrote the conditions. An older one leaves them alone.
     #[schemars(length(max = 64))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub writer: Option<String>,
+}
+
+/// How many slices a pool has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("required" = ["total", "owned", "released", "free"]))]
+pub struct Slices {
+    /// All of them.
+    pub total: u32,
+    /// Those that a node owns.
+    pub owned: u32,
+    /// Those that an operator released, and that no node may claim yet.
+    pub released: u32,
+    /// Those that a node may claim.
+    pub free: u32,
 }
 
 /// What is true of the pool, as the API conventions of Kubernetes want it. The controller reads the
