@@ -77,6 +77,8 @@ pub struct KubeStore {
     life: Option<fn(&Record) -> Life>,
     /// What an IPAMClaim holds whose user this call is about to become.
     used: RefCell<Vec<ClaimAllocation>>,
+    /// Copies of answers for which the node state has no place yet.
+    unkept: RefCell<Vec<(PathBuf, Vec<u8>)>>,
 }
 
 /// The placeholder for the lock of an attachment of another node.
@@ -121,6 +123,7 @@ impl KubeStore {
             for_dead_node: false,
             life: None,
             used: RefCell::default(),
+            unkept: RefCell::default(),
         }
     }
 
@@ -223,6 +226,9 @@ impl Store for KubeStore {
     ) -> Result<Box<dyn Session + '_>, StoreError> {
         if !self.for_dead_node {
             self.make_complete(&deadline)?;
+            if access == Access::Allocate {
+                self.keep_unkept();
+            }
         }
         let session = KubeSession::new(self, access, deadline);
         if access != Access::Read {

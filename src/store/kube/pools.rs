@@ -27,6 +27,7 @@ use crate::store::pools::{Read, StoredPool};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -190,10 +191,28 @@ impl KubeStore {
             serde_json::to_vec(&head).map_err(|error| error.to_string()).and_then(|mut bytes| {
                 bytes.push(b'\n');
                 bytes.extend_from_slice(document);
-                self.state.replace(path, &bytes).map_err(|error| error.to_string())
+                match self.state.replace(path, &bytes) {
+                    // The first ADD of a node makes the place for it later.
+                    Err(StoreError::Io { source, .. })
+                        if source.kind() == io::ErrorKind::NotFound =>
+                    {
+                        self.unkept.borrow_mut().push((path.to_owned(), bytes));
+                        Ok(())
+                    }
+                    written => written.map_err(|error| error.to_string()),
+                }
             });
         if let Err(error) = written {
             tracing::debug!(%error, path = %path.display(), "a copy could not be kept in the node state");
+        }
+    }
+
+    /// Keeps the copies for which there was no place before.
+    pub(super) fn keep_unkept(&self) {
+        for (path, bytes) in self.unkept.take() {
+            if let Err(error) = self.state.replace(&path, &bytes) {
+                tracing::debug!(%error, path = %path.display(), "a copy could not be kept in the node state");
+            }
         }
     }
 }

@@ -107,9 +107,9 @@ fn a_pool_costs_one_request_a_minute() {
         let words = seen.iter().map(|seen| format!("{}{}", seen.method, what(&seen.path)));
         words.collect::<Vec<_>>().join(", ")
     };
-    // The first ADD of a node has no place for its copy yet.
+    // The first ADD of a node keeps its copy, too.
     asked("ADD", "a-0_0");
-    assert_eq!(asked("ADD", "b-0_0"), "GET pool, POST");
+    assert_eq!(asked("ADD", "b-0_0"), "POST");
     assert_eq!(asked("ADD", "a-1_0"), "POST");
     assert_eq!(asked("ADD", "a-1_0"), "GET");
     assert_eq!(asked("DEL", "a-1_0"), "DELETE");
