@@ -112,3 +112,26 @@ fn a_return_costs_one_request_and_a_sweep_of_a_node_without_slices_none() {
     assert_eq!(requests(&one, &of_one), ["DELETE ipslices"]);
     assert_eq!(slices.owners(), Vec::<String>::new());
 }
+
+#[test]
+fn the_look_of_each_minute_settles_what_a_killed_call_has_asked_for() {
+    let Some(slices) = Slices::new("10.62.9.0/24") else { return };
+    let node = slices.node("one");
+    slices.add(&node, "a_0").succeeded();
+    for change in [json!({"state": "asked"}), json!({"object": {"spec": {"bootID": ""}}})] {
+        // Killed after the request, or after a return whose answer was lost.
+        change_notes(&node, |slice| match change.get("state") {
+            Some(state) => {
+                slice["state"] = state.clone();
+                let metadata = slice["object"]["metadata"].as_object_mut().unwrap();
+                metadata.retain(|key, _| !["uid", "resourceVersion"].contains(&key.as_str()));
+            }
+            None => slice["object"]["spec"]["bootID"] = json!(""),
+        });
+        node.sandbox.command(&["slices", "sync"]).succeeded();
+        assert_eq!(states(&node), ["owned"]);
+        let list = ["slices", "list", "--node", &node.name, "-o", "json"];
+        assert_eq!(node.sandbox.command(&list).document()[0]["state"], json!("owned"));
+        assert_eq!(slices.owners().len(), 1);
+    }
+}

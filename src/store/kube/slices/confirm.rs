@@ -53,7 +53,11 @@ impl KubeStore {
 
     /// Shows that this node owns a noted slice in this boot: the object names the boot, and it is
     /// the object that was noted.
-    fn confirm_slice(&self, noted: NotedSlice, deadline: &Deadline) -> Result<(), StoreError> {
+    pub(super) fn confirm_slice(
+        &self,
+        noted: NotedSlice,
+        deadline: &Deadline,
+    ) -> Result<(), StoreError> {
         let is_own = |object: &IpSlice| {
             object.is_of(&self.host.node, self.machine.as_deref())
                 && object.metadata.uid == noted.object.metadata.uid

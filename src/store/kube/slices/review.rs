@@ -94,11 +94,23 @@ impl KubeStore {
         let found = self.slice_objects(Some(&self.host.node), deadline)?;
         for noted in self.state.slices()?.slices {
             let name = noted.name().to_owned();
-            // An earlier attempt to create it again has failed, and pods may hold its addresses.
-            if noted.state == SliceState::Asked && noted.again {
-                let created = self.settle_asked(&noted, deadline)?;
-                let names = if created { &mut synced.created_again } else { &mut synced.lost };
-                names.push(name);
+            // A call was killed, or its answer was lost. Of one that the cluster had lost, pods may
+            // hold addresses.
+            if noted.state == SliceState::Asked {
+                let created = match self.settle_asked(&noted, deadline) {
+                    Err(StoreError::RestoredLately { .. }) => continue,
+                    created => created?,
+                };
+                match (noted.again, created) {
+                    (true, true) => synced.created_again.push(name),
+                    (true, false) => synced.lost.push(name),
+                    (false, _) => {}
+                }
+                continue;
+            }
+            // Whether it was given back is not known.
+            if noted.state == SliceState::Owned && noted.object.spec.boot_id.is_empty() {
+                self.confirm_slice(noted, deadline)?;
                 continue;
             }
             if !noted.is_usable(&self.host.boot_id) {
