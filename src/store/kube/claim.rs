@@ -6,7 +6,7 @@ use super::api::Created;
 use super::api::retries::Failed;
 use super::node_state::occupancy::Occupancy;
 use super::objects::claim_object::ClaimObject;
-use super::objects::ip_allocation::IpAllocation;
+use super::objects::ip_allocation::{IpAllocation, PLURAL};
 use super::objects::names;
 use super::session::KubeSession;
 use crate::addr::AddrSet;
@@ -82,7 +82,7 @@ impl KubeSession<'_> {
                 let reason = format!(
                     "other nodes took every address that was tried ({misses}); the last was {address}"
                 );
-                return Err(self.store.api.contended("create", &reason, &self.deadline));
+                return Err(self.store.api.contended("create", PLURAL, &reason, &self.deadline));
             }
         }
         Ok(Claim::Full)

@@ -3,7 +3,7 @@
 
 use super::api::Changed;
 use super::api::retries::Failed;
-use super::objects::ip_allocation::IpAllocation;
+use super::objects::ip_allocation::{IpAllocation, PLURAL};
 use super::objects::names;
 use super::session::KubeSession;
 use crate::ipam::{Allocation, Record, Version};
@@ -49,7 +49,12 @@ impl KubeSession<'_> {
                         Some(_) if self.deadline.left().is_zero() => {
                             self.take_back_intent(&hash, &name, known)?;
                             let reason = format!("{name} has changed before each attempt");
-                            return Err(store.api.contended("patch", &reason, &self.deadline));
+                            return Err(store.api.contended(
+                                "patch",
+                                PLURAL,
+                                &reason,
+                                &self.deadline,
+                            ));
                         }
                         Some(now) => version = now,
                         None => break,

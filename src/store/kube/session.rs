@@ -3,7 +3,7 @@
 
 use super::KubeStore;
 use super::api::Changed;
-use super::objects::ip_allocation::IpAllocation;
+use super::objects::ip_allocation::{IpAllocation, PLURAL};
 use super::objects::names;
 use super::objects::unreadable::Unreadable;
 use crate::addr::AddrSet;
@@ -187,6 +187,7 @@ impl<'s> KubeSession<'s> {
         removed.ok_or_else(|| {
             self.store.api.contended(
                 "delete",
+                PLURAL,
                 &format!("{name} changed before each attempt"),
                 &self.deadline,
             )

@@ -78,6 +78,14 @@ impl<D: Disk> SlicedStore<D> {
         self.files.id()?.map_or(Ok(()), |files| self.kube.bind_files(&files, deadline))
     }
 
+    /// Returns the access to the files: only an ADD that draws from slices creates them.
+    fn to_files(&self, access: Access) -> Access {
+        match access {
+            Access::Allocate if self.slicing.borrow().is_none() => Access::Release,
+            access => access,
+        }
+    }
+
     /// Returns whether there are files.
     fn has_files(&self) -> Result<bool, StoreError> {
         Ok(self.are_files_known && self.files.is_there()?)
@@ -107,13 +115,8 @@ impl<D: Disk> Store for SlicedStore<D> {
         let Some(kube) = self.kube.lock_attachment(attachment, access, deadline)? else {
             return Ok(None);
         };
-        // Only an ADD that draws from slices creates the files.
-        let access = match access {
-            Access::Allocate if self.slicing.borrow().is_none() => Access::Release,
-            access => access,
-        };
         let files = match self.are_files_known {
-            true => self.files.lock_attachment(attachment, access, deadline)?,
+            true => self.files.lock_attachment(attachment, self.to_files(access), deadline)?,
             false => None,
         };
         Ok(Some(Box::new(Both { _kube: kube, _files: files })))
@@ -186,6 +189,7 @@ impl<D: Disk> Store for SlicedStore<D> {
             return self.kube.lowest_free(scope, candidates, source);
         }
         let Some(slicing) = self.slicing(scope) else { return Ok(None) };
+        self.kube.find_cluster()?;
         let own = within(candidates, &self.kube.usable_blocks(&slicing.pool)?);
         if !own.is_empty()
             && let Some(free) = self.files.lowest_free(scope, &own, source)?

@@ -33,11 +33,7 @@ impl<'s, D: Disk> SlicedSession<'s, D> {
     /// Opens the file half. Its session has the lock of all addresses on this node, so it is open
     /// only for one step, and for no request.
     fn files(&self) -> Result<Box<dyn Session + 's>, StoreError> {
-        let access = match self.access {
-            Access::Allocate if self.store.slicing.borrow().is_none() => Access::Release,
-            access => access,
-        };
-        self.store.files.open(access, self.deadline)
+        self.store.files.open(self.store.to_files(self.access), self.deadline)
     }
 
     /// Adds a record of the files to what an attachment holds. An ADD answers only from a slice that

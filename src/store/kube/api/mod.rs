@@ -21,7 +21,7 @@ use crate::api_client::http::{Answer, Method, Request};
 use crate::ipam::Version;
 use crate::retry::Deadline;
 use crate::store::StoreError;
-use answer::{List, Row, Table, decode_item, is_absent, is_removal, is_taken, status};
+use answer::{List, Row, Table, decode_item, is_absent, is_taken, status};
 use paging::Place;
 use retries::{Call, Failed};
 use serde::{Deserialize, Serialize};
@@ -40,7 +40,7 @@ pub(crate) enum Of {
 }
 
 /// The number of objects in one page of a list.
-pub(super) const PAGE: usize = 500;
+const PAGE: usize = 500;
 pub(super) const JSON: &str = "application/json";
 pub(super) const MERGE: &str = "application/merge-patch+json";
 /// The format of a table: the columns of the resource, the name first. With `includeObject=None` it
@@ -106,6 +106,13 @@ struct Page<T> {
     items: Vec<T>,
     revision: Option<String>,
     next: Option<String>,
+}
+
+impl List {
+    fn into_page(self) -> Page<Box<RawValue>> {
+        let revision = self.metadata.revision();
+        Page { items: self.items, revision, next: self.metadata.next() }
+    }
 }
 
 impl Api {
@@ -229,35 +236,20 @@ impl Api {
         version: &Version,
         deadline: &Deadline,
     ) -> Result<Changed<()>, Failed> {
-        let body = json!({
-            "apiVersion": "v1", "kind": "DeleteOptions",
-            "preconditions": { "uid": version.uid, "resourceVersion": version.revision },
-        });
-        let body = body.to_string();
-        let path = collection(&format!("/{name}"));
-        let request = Request {
-            method: Method::Delete,
-            path: &path,
-            accept: JSON,
-            content: Some((JSON, body.as_bytes())),
-        };
-        let call = Call { resource: PLURAL, verb: "delete", name: Some(name), request };
-        self.call(&call, deadline, |answer, outcome_unknown| match answer.status {
-            200 | 202 if is_removal(answer) => Ok(Some(Changed::Done(()))),
-            200 | 202 => {
-                Err(self.unreadable("delete", "expected the object or a success, found neither"))
-            }
-            404 if is_absent(answer) => Ok(Some(Changed::Absent { maybe_ours: outcome_unknown })),
-            409 => Ok(Some(Changed::Conflict)),
-            _ => Ok(None),
-        })
+        self.delete_object(PLURAL, name, version, deadline)
     }
 
     /// Returns the error for a call whose attempts all met the same obstacle until the deadline.
-    pub(super) fn contended(&self, verb: &str, reason: &str, deadline: &Deadline) -> StoreError {
+    pub(super) fn contended(
+        &self,
+        verb: &str,
+        resource: &str,
+        reason: &str,
+        deadline: &Deadline,
+    ) -> StoreError {
         StoreError::Unreachable {
             server: self.server.url(),
-            call: format!("{verb} {PLURAL}"),
+            call: format!("{verb} {resource}"),
             waited: humantime::format_duration(deadline.limit()).to_string(),
             reason: reason.to_owned(),
             is_away: false,
@@ -336,14 +328,10 @@ impl Api {
         place: &mut Place,
         deadline: &Deadline,
     ) -> Result<Vec<Result<HeldObject, StoreError>>, StoreError> {
-        let items: Vec<Box<RawValue>> = self.list(selector, JSON, place, deadline, |body| {
-            let list: List = serde_json::from_slice(body)?;
-            Ok(Page {
-                items: list.items,
-                revision: list.metadata.revision(),
-                next: list.metadata.next(),
-            })
-        })?;
+        let items: Vec<Box<RawValue>> =
+            self.list(PLURAL, selector, JSON, place, deadline, |body| {
+                Ok(serde_json::from_slice::<List>(body)?.into_page())
+            })?;
         Ok(items.iter().map(|item| decode_item(item.get())).collect())
     }
 
@@ -367,14 +355,15 @@ impl Api {
     ) -> Result<(), StoreError> {
         let mut place = Place::default();
         while !place.is_ended() {
-            let rows: Vec<Row> = self.list(selector, TABLE, &mut place, deadline, |body| {
-                let table: Table = serde_json::from_slice(body)?;
-                Ok(Page {
-                    items: table.rows,
-                    revision: table.metadata.revision(),
-                    next: table.metadata.next(),
-                })
-            })?;
+            let rows: Vec<Row> =
+                self.list(PLURAL, selector, TABLE, &mut place, deadline, |body| {
+                    let table: Table = serde_json::from_slice(body)?;
+                    Ok(Page {
+                        items: table.rows,
+                        revision: table.metadata.revision(),
+                        next: table.metadata.next(),
+                    })
+                })?;
             rows.iter().for_each(|row| visitor(&row.cells.0));
         }
         Ok(())
@@ -385,6 +374,7 @@ impl Api {
     /// cache, without pages.
     fn list<T>(
         &self,
+        resource: &'static str,
         selector: &str,
         accept: &str,
         place: &mut Place,
@@ -392,14 +382,13 @@ impl Api {
         decode: impl Fn(&[u8]) -> Result<Page<T>, serde_json::Error>,
     ) -> Result<Vec<T>, StoreError> {
         if !place.has_time(deadline) {
-            return Err(self.contended(
-                "list",
-                "the list has more pages than could be read",
-                deadline,
-            ));
+            let reason = "the list has more pages than could be read";
+            return Err(self.contended("list", resource, reason, deadline));
         }
         // In labels and tokens, a query has to escape only "=" and "/".
-        let mut path = collection(&format!("?limit={PAGE}&labelSelector={}", escape(selector)));
+        let selector = escape(selector);
+        let mut path =
+            format!("/apis/{GROUP}/{VERSION}/{resource}?limit={PAGE}&labelSelector={selector}");
         if accept == TABLE {
             path.push_str("&includeObject=None");
         }
@@ -409,12 +398,12 @@ impl Api {
         let request = Request { method: Method::Get, path: &path, accept, content: None };
         let noted = self.noted();
         let listed = self.call(
-            &Call { resource: PLURAL, verb: "list", name: None, request },
+            &Call { resource, verb: "list", name: None, request },
             deadline,
             |answer, _| match answer.status {
                 200 => decode(&answer.body)
                     .map(Some)
-                    .map_err(|error| self.unreadable("list", &error.to_string())),
+                    .map_err(|error| self.unexpected("list", resource, &error.to_string())),
                 // The place has expired: the server names one from which to continue.
                 410 => Ok(status(answer).metadata.next().map(|next| Page {
                     items: Vec::new(),
@@ -429,7 +418,7 @@ impl Api {
         if place.token().is_none() {
             self.compare(noted, page.revision.as_deref(), Of::List);
         }
-        place.go_on(page.next).map_err(|reason| self.unreadable("list", reason).error)?;
+        place.go_on(page.next).map_err(|reason| self.unexpected("list", resource, reason).error)?;
         Ok(page.items)
     }
 

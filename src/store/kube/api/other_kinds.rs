@@ -4,7 +4,7 @@
 use super::answer::{List, is_absent, is_removal, is_taken};
 use super::paging::Place;
 use super::retries::{Call, Failed};
-use super::{Api, Changed, JSON, MERGE, Of, PAGE, escape};
+use super::{Api, Changed, JSON, MERGE, Of, escape};
 use crate::api_client::http::{Answer, Method, Request};
 use crate::ipam::Version;
 use crate::retry::Deadline;
@@ -122,7 +122,11 @@ impl Api {
         let call = Call { resource, verb: "delete", name: Some(name), request };
         self.call(&call, deadline, |answer, outcome_unknown| match answer.status {
             200 | 202 if is_removal(answer) => Ok(Some(Changed::Done(()))),
-            200 | 202 => Err(self.unexpected("delete", resource, "expected a success, found none")),
+            200 | 202 => Err(self.unexpected(
+                "delete",
+                resource,
+                "expected the object or a success, found neither",
+            )),
             404 if is_absent(answer) => Ok(Some(Changed::Absent { maybe_ours: outcome_unknown })),
             409 => Ok(Some(Changed::Conflict)),
             _ => Ok(None),
@@ -138,37 +142,17 @@ impl Api {
     ) -> Result<Vec<T>, StoreError> {
         let (mut place, mut objects) = (Place::default(), Vec::new());
         while !place.is_ended() {
-            if !place.has_time(deadline) {
-                let reason = "the list has more pages than could be read";
-                return Err(self.contended("list", reason, deadline));
-            }
-            let selector = escape(selector);
-            let mut path =
-                format!("/apis/{GROUP}/{VERSION}/{resource}?limit={PAGE}&labelSelector={selector}");
-            if let Some(token) = place.token() {
-                path.push_str(&format!("&continue={}", escape(token)));
-            }
-            let request = Request { method: Method::Get, path: &path, accept: JSON, content: None };
-            let call = Call { resource, verb: "list", name: None, request };
-            let noted = self.noted();
-            let is_first = place.token().is_none();
-            let list = self.call(&call, deadline, |answer, _| match answer.status {
-                200 => self.decode_other::<List>("list", resource, answer).map(Some),
-                _ => Ok(None),
+            let items = self.list(resource, selector, JSON, &mut place, deadline, |body| {
+                Ok(serde_json::from_slice::<List>(body)?.into_page())
             })?;
-            if is_first {
-                self.compare(noted, list.metadata.revision().as_deref(), Of::List);
-            }
-            for item in &list.items {
+            for item in items {
                 match serde_json::from_str(item.get()) {
                     Ok(object) => objects.push(object),
                     Err(error) => {
-                        tracing::warn!(resource, %error, "an object that cannot be read is skipped")
+                        tracing::warn!(resource, %error, "an object that cannot be read is skipped");
                     }
                 }
             }
-            let next = list.metadata.next();
-            place.go_on(next).map_err(|reason| self.unexpected("list", resource, reason).error)?;
         }
         Ok(objects)
     }
@@ -184,7 +168,7 @@ impl Api {
     }
 
     /// Returns the error for an answer of the right status with the wrong content.
-    fn unexpected(&self, verb: &str, resource: &str, reason: &str) -> Failed {
+    pub(super) fn unexpected(&self, verb: &str, resource: &str, reason: &str) -> Failed {
         let error = StoreError::Refused {
             server: self.server.url(),
             call: format!("{verb} {resource}.{GROUP}"),

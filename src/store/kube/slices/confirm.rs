@@ -85,7 +85,7 @@ impl KubeStore {
             current = current.filter(is_own);
             if current.is_some() && deadline.left().is_zero() {
                 let reason = format!("{name} changed before each attempt");
-                return Err(self.api.contended("patch", &reason, deadline));
+                return Err(self.api.contended("patch", ip_slice::PLURAL, &reason, deadline));
             }
         }
         self.lose(noted, deadline)

@@ -138,7 +138,12 @@ impl KubeStore {
                         .filter(|found| found.uid == known.uid);
                     if version.is_some() && deadline.left().is_zero() {
                         let reason = format!("{name} changed before each attempt");
-                        return Err(self.api.contended("delete", &reason, deadline));
+                        return Err(self.api.contended(
+                            "delete",
+                            ip_slice::PLURAL,
+                            &reason,
+                            deadline,
+                        ));
                     }
                 }
             }

@@ -64,9 +64,9 @@ pub(crate) enum Ownership {
 }
 
 impl KubeStore {
-    /// Returns the blocks of a pool from which this node may give addresses now. Asks nobody.
+    /// Returns the blocks of a pool from which this node may give addresses now. Asks nobody. The
+    /// files of this cluster are selected already.
     pub(crate) fn usable_blocks(&self, pool: &str) -> Result<Vec<Block>, StoreError> {
-        self.find_cluster()?;
         self.state.usable_blocks(pool, &self.host.boot_id)
     }
 
@@ -170,10 +170,14 @@ impl KubeStore {
             return Ok(None);
         }
         let taken = self.taken_blocks(&slicing.pool, deadline)?;
+        Ok(self.blocks_in_turn(slicing).find(|block| !taken.contains(block)))
+    }
+
+    /// Returns all blocks of a pool, in the order in which this node tries to claim them.
+    fn blocks_in_turn<'s>(&self, slicing: &'s Slicing) -> impl Iterator<Item = Block> + use<'s> {
         let count = slicing.geometry.count();
         let start = start(self.host.node.as_str(), count);
-        let blocks = (start..count).chain(0..start).filter_map(|n| slicing.geometry.slice(n));
-        Ok({ blocks }.find(|block| !taken.contains(block)))
+        (start..count).chain(0..start).filter_map(|number| slicing.geometry.slice(number))
     }
 
     /// Claims the slice that contains an address.
@@ -212,12 +216,9 @@ impl KubeStore {
     ) -> Result<More, StoreError> {
         let own: HashSet<Block> = own.iter().map(|slice| slice.object.block()).collect();
         let foreign = self.held_in_other_scopes(&slicing.pool, deadline)?;
-        let count = slicing.geometry.count();
-        let start = start(self.host.node.as_str(), count);
         let (mut misses, mut taken) = (0, None);
         let mut barred = None;
-        for number in (start..count).chain(0..start) {
-            let Some(block) = slicing.geometry.slice(number) else { continue };
+        for block in self.blocks_in_turn(slicing) {
             if own.contains(&block) {
                 continue;
             }
@@ -240,7 +241,7 @@ impl KubeStore {
                     "other nodes took every slice of the pool {} that was tried ({misses}); the last was {block}",
                     slicing.pool
                 );
-                return Err(self.api.contended("create", &reason, deadline));
+                return Err(self.api.contended("create", ip_slice::PLURAL, &reason, deadline));
             }
         }
         match barred {

@@ -185,7 +185,12 @@ impl KubeStore {
                         }
                         if deadline.left().is_zero() {
                             let reason = format!("{name} changed before each attempt");
-                            return Err(self.api.contended("patch", &reason, deadline));
+                            return Err(self.api.contended(
+                                "patch",
+                                ip_slice::PLURAL,
+                                &reason,
+                                deadline,
+                            ));
                         }
                     }
                 }
