@@ -10,6 +10,7 @@
 //! - [`server`], [`counters`]: the API server, and the cost of the calls for it
 //! - [`plugin`], [`prefill`]: the plugins, and the entries that exist before a case
 //! - [`alone`], [`storm`]: single calls, and many at once
+//! - [`slices`], [`slices_report`]: pools with slices
 //! - [`feature`]: the cost of this store for the file store
 //! - [`report`], [`tables`], [`chart`]: the results
 //! - [`process`], [`times`], [`at_once`], [`machine`]: as for the file store
@@ -49,6 +50,10 @@ mod process;
 mod report;
 #[path = "cluster/server.rs"]
 mod server;
+#[path = "cluster/slices.rs"]
+mod slices;
+#[path = "cluster/slices_report.rs"]
+mod slices_report;
 #[path = "cluster/storm.rs"]
 mod storm;
 #[path = "cluster/tables.rs"]
@@ -163,6 +168,10 @@ fn verify(report: &Report) -> Result<()> {
         good.push(&exact.filling);
         good.extend(&exact.emptying);
         ensure!(exact.full.failed == exact.full.calls, "an ADD against a full range succeeded");
+    }
+    if let Some(slices) = &report.slices {
+        good.extend(slices.must_succeed());
+        ensure!(slices.away.failed == 0, "calls in slices failed without the API server");
     }
     for storm in good {
         let said = storm.said.as_deref().unwrap_or_default();

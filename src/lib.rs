@@ -15,6 +15,7 @@
 //! - [`cni`]: the protocol. It knows nothing of ranges or stores
 //! - `api_client`: one HTTP request to a Kubernetes API server. It knows nothing of objects
 //! - [`store`]: the place of the allocations
+//! - `whereabouts`: the objects of Whereabouts, for the move from it
 //! - [`wire`]: asks the kernel, and other hosts, who has an address
 //! - [`plugin`]: the CNI verbs, one per file, which combine all of the above
 //! - [`cli`]: the operator's commands
@@ -38,5 +39,7 @@ pub mod plugin;
 pub mod retry;
 pub mod small_file;
 pub mod store;
+#[cfg(feature = "kube")]
+pub(crate) mod whereabouts;
 pub mod wire;
 pub mod yaml;

@@ -122,6 +122,9 @@ impl Pace {
     /// For a server that may be overloaded or starting.
     pub const SERVER: Self =
         Self { first: Duration::from_millis(20), longest: Duration::from_secs(2) };
+    /// For a Lease that each holder keeps for some requests.
+    pub const LEASE: Self =
+        Self { first: Duration::from_millis(10), longest: Duration::from_millis(100) };
 }
 
 /// The result of an attempt that did not fail.

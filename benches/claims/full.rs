@@ -12,10 +12,8 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::ops::Range;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const ALLOCATIONS: &str = "/apis/hereabouts.dev/v1alpha1/ipallocations";
@@ -27,8 +25,6 @@ const LIVING: usize = 1_000;
 const OWN_POOLS: usize = 40;
 /// How many pools there are in the end.
 const MANY_POOLS: usize = 10_000;
-/// How many connections write.
-const WRITERS: usize = 8;
 /// How often the page and the metrics are read.
 const READS: usize = 20;
 
@@ -64,12 +60,13 @@ fn on(options: &Options, workplace: &Path, server: &Server) -> Result<String> {
         )
         .or_else(|_| admin.text("/api/v1/namespaces/default/serviceaccounts/default").map(drop))?;
     let node = node(&admin)?;
-    create(server, POOLS, 0..OWN_POOLS, &pool)?;
-    create(server, PODS, 0..LIVING, &pod)?;
+    server.create_all(POOLS, 0..OWN_POOLS, &|number| Ok(pool(number)))?;
+    server.create_all(PODS, 0..LIVING, &|number| Ok(pod(number)))?;
     let pods: Value = serde_json::from_str(&admin.text(PODS)?)?;
     let pods: Vec<(String, String)> =
         pods["items"].as_array().context("no items")?.iter().map(named).collect();
-    create(server, ALLOCATIONS, 0..HELD, &|index| allocation(index, &node, pods.get(index)))?;
+    server
+        .create_all(ALLOCATIONS, 0..HELD, &|index| Ok(allocation(index, &node, pods.get(index))))?;
 
     let running = start(options, workplace, server)?;
     let mut text = String::from("| | memory, MB | peak memory, MB |\n| --- | ---: | ---: |\n");
@@ -94,7 +91,7 @@ fn on(options: &Options, workplace: &Path, server: &Server) -> Result<String> {
     }
     note("each page was opened 20 times")?;
     let few = times(&running)?;
-    create(server, POOLS, OWN_POOLS..MANY_POOLS, &pool)?;
+    server.create_all(POOLS, OWN_POOLS..MANY_POOLS, &|number| Ok(pool(number)))?;
     wait(|| Ok(count(&running, "hereabouts_pool_addresses{")? == MANY_POOLS))?;
     note("10,000 pools")?;
     let many = times(&running)?;
@@ -206,26 +203,6 @@ fn start(options: &Options, workplace: &Path, server: &Server) -> Result<Running
         Ok(listens.is_some())
     })?;
     Ok(running)
-}
-
-fn create(
-    server: &Server,
-    path: &str,
-    numbers: Range<usize>,
-    object: &(dyn Fn(usize) -> Value + Sync),
-) -> Result<()> {
-    let next = AtomicUsize::new(numbers.start);
-    at_once(WRITERS, |_| {
-        let admin = server.admin()?;
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            if numbers.end <= index {
-                return Ok(());
-            }
-            admin.create(path, &object(index))?;
-        }
-    })?;
-    Ok(())
 }
 
 /// Reads a page of the controller.

@@ -1,6 +1,5 @@
 //! One controller, from its first claim to its last, on an API server of its own.
 
-use crate::at_once::at_once;
 use crate::counters::{Cost, Counters, Idle};
 use crate::options::Options;
 use crate::server::{Admin, Server};
@@ -11,15 +10,12 @@ use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const IPAM: &str = "/apis/ipam.cluster.x-k8s.io";
 const CLAIMS: &str = "v1beta2/namespaces/default/ipaddressclaims";
 const ANSWERS: &str = "v1beta2/namespaces/default/ipaddresses";
 const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
-/// How many connections make claims.
-const WRITERS: usize = 8;
 /// How long all claims may take.
 const PATIENCE: Duration = Duration::from_secs(1800);
 
@@ -94,7 +90,8 @@ impl Race<'_> {
             resources,
         ])?;
         let plain = |index: usize| json!({"metadata": {"name": format!("plain-{index}")}, "data": {"a": "b"}});
-        let took = create(server, CONFIG_MAPS, 0..self.options.claims, &plain)?;
+        let took =
+            server.create_all(CONFIG_MAPS, 0..self.options.claims, &|number| Ok(plain(number)))?;
         let plain = self.options.claims as f64 / took.as_secs_f64();
 
         let admin = server.admin()?;
@@ -172,7 +169,7 @@ impl Race<'_> {
             })
         };
         let (start, all) = (Instant::now(), numbers.end);
-        create(server, &format!("{IPAM}/{CLAIMS}"), numbers, &claim)?;
+        server.create_all(&format!("{IPAM}/{CLAIMS}"), numbers, &|number| Ok(claim(number)))?;
         // From the cache of the API server, which costs it little.
         let path = format!("{IPAM}/{CLAIMS}?resourceVersion=0");
         wait(|| {
@@ -224,25 +221,6 @@ pub(crate) fn wait(mut is_done: impl FnMut() -> Result<bool>) -> Result<()> {
         // A list of all claims takes the time of both cores from what is measured.
         std::thread::sleep((asked.elapsed() * 4).max(Duration::from_millis(100)));
     }
-}
-
-fn create(
-    server: &Server,
-    path: &str,
-    numbers: Range<usize>,
-    object: &(dyn Fn(usize) -> Value + Sync),
-) -> Result<Duration> {
-    let next = AtomicUsize::new(numbers.start);
-    at_once(WRITERS, |_| {
-        let admin = server.admin()?;
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            if numbers.end <= index {
-                return Ok(());
-            }
-            admin.create(path, &object(index))?;
-        }
-    })
 }
 
 /// Returns the peak memory of a process in KiB.

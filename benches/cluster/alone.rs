@@ -14,7 +14,7 @@ pub(crate) struct Pairs {
 
 impl Pairs {
     /// Runs an ADD and its DEL.
-    fn take(&mut self, node: &Node, index: usize) -> Result<()> {
+    pub(crate) fn take(&mut self, node: &Node, index: usize) -> Result<()> {
         let container = container(index % 64);
         self.add.push(node.must(Verb::Add, &container)?.0);
         self.del.push(node.must(Verb::Del, &container)?.0);

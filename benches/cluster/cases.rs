@@ -1,5 +1,6 @@
 //! The cases, in order: ranges that are empty at first, a range that both plugins fill more and
-//! more, and a range with very many entries of hereabouts only. Each has its own cluster.
+//! more, and a range with very many entries of hereabouts only. Each has its own cluster, as have
+//! pools with slices.
 
 use crate::alone::{Alone, alone};
 use crate::counters::{Counters, Held, Idle};
@@ -19,7 +20,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// The number of nodes in the cases with many nodes.
-const NODES: usize = 20;
+pub(crate) const NODES: usize = 20;
 
 pub(crate) struct Bench<'o> {
     pub(crate) options: &'o Options,
@@ -28,18 +29,18 @@ pub(crate) struct Bench<'o> {
 }
 
 /// A plugin and its ServiceAccount in one cluster.
-struct Subject {
+pub(crate) struct Subject {
     which: Which,
-    program: PathBuf,
+    pub(crate) program: PathBuf,
     kubeconfig: PathBuf,
 }
 
 /// A cluster with both plugins.
-struct Stage {
-    server: Server,
-    idle: Idle,
-    ours: Subject,
-    theirs: Option<Subject>,
+pub(crate) struct Stage {
+    pub(crate) server: Server,
+    pub(crate) idle: Idle,
+    pub(crate) ours: Subject,
+    pub(crate) theirs: Option<Subject>,
 }
 
 impl Bench<'_> {
@@ -53,6 +54,13 @@ impl Bench<'_> {
                 &self.workplace.join("files"),
                 self.amounts.feature_pairs,
             )?);
+        }
+        let stage = self.stage("slices")?;
+        let done = self.slices(&stage);
+        stage.server.end()?;
+        report.slices = Some(done?);
+        if self.options.slices {
+            return Ok(());
         }
         let stage = self.stage("empty")?;
         let done = self.empty_ranges(&stage, report);
@@ -91,7 +99,7 @@ impl Bench<'_> {
     }
 
     /// Returns nodes of a plugin for a range. Each has already made its first call.
-    fn nodes(
+    pub(crate) fn nodes(
         &self,
         stage: &Stage,
         subject: &Subject,
@@ -110,7 +118,13 @@ impl Bench<'_> {
         Ok(nodes)
     }
 
-    fn node(&self, stage: &Stage, subject: &Subject, name: &str, range: &Range) -> Result<Node> {
+    pub(crate) fn node(
+        &self,
+        stage: &Stage,
+        subject: &Subject,
+        name: &str,
+        range: &Range,
+    ) -> Result<Node> {
         let directory = stage.server.directory.with_file_name("nodes").join(&range.network);
         match subject.which {
             Which::Ours => {
@@ -327,7 +341,7 @@ impl Stage {
         std::iter::once(&self.ours).chain(&self.theirs)
     }
 
-    fn storm(
+    pub(crate) fn storm(
         &self,
         nodes: &[Node],
         verb: Verb,

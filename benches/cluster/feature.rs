@@ -1,6 +1,7 @@
 //! Measures the cost of the Kubernetes store in the executable for the file store: the same pairs
 //! of ADD and DEL with it and without it, in turn.
 
+use crate::plugin::file_store;
 use crate::process::{Verb, run};
 use crate::times::Times;
 use anyhow::Result;
@@ -73,17 +74,7 @@ const INPUT: &str = r#"{"cniVersion":"1.0.0","name":"files","type":"macvlan","ip
 type Prepared = (PathBuf, PathBuf);
 
 fn prepared(program: &Path, store: &Path) -> Result<Prepared> {
-    std::fs::create_dir_all(store)?;
-    let flat = store.join("hereabouts.conf");
-    let content = serde_json::json!({ "datastore": "file", "data_dir": store.join("data"), "node_name": "bench" });
-    // An ADD does not create a store that the flat file names.
-    std::fs::create_dir_all(store.join("data"))?;
-    std::fs::write(
-        store.join("data").join("format"),
-        "{\"format\":1,\"id\":\"0123456789abcdef0123456789abcdef\"}\n",
-    )?;
-    std::fs::write(&flat, content.to_string())?;
-    Ok((program.to_owned(), flat))
+    Ok((program.to_owned(), file_store(store)?))
 }
 
 fn command((program, flat): &Prepared, verb: Verb, container: &str) -> Command {

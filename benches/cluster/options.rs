@@ -1,6 +1,7 @@
 //! The command line of the driver for the Kubernetes store. `scripts/bench --kubernetes` is the
 //! command for users.
 
+use crate::slices;
 use clap::Parser;
 use std::path::PathBuf;
 
@@ -32,6 +33,9 @@ pub(crate) struct Options {
     /// Make few calls of each kind, with at most 1000 entries
     #[arg(long)]
     pub(crate) quick: bool,
+    /// Measure only pools with slices
+    #[arg(long)]
+    pub(crate) slices: bool,
     /// Also write the tables to this file
     #[arg(long)]
     pub(crate) out: Option<PathBuf>,
@@ -69,6 +73,8 @@ pub(crate) struct Amounts {
     pub(crate) against_full: (usize, usize),
     /// The pairs for the file store, with and without the Kubernetes store in the executable.
     pub(crate) feature_pairs: usize,
+    /// The cases of slices.
+    pub(crate) slices: slices::Amounts,
 }
 
 impl Options {
@@ -86,6 +92,14 @@ impl Options {
                 exact: 100,
                 against_full: (100, 20),
                 feature_pairs: 200,
+                slices: slices::Amounts {
+                    pairs: 40,
+                    their_pairs: [10, 4],
+                    held: 1000,
+                    pods: 10,
+                    theirs: 20,
+                    away: 100,
+                },
             };
         }
         Amounts {
@@ -100,6 +114,14 @@ impl Options {
             exact: 1000,
             against_full: (500, 100),
             feature_pairs: 2000,
+            slices: slices::Amounts {
+                pairs: 200,
+                their_pairs: [60, 15],
+                held: 5000,
+                pods: 30,
+                theirs: 100,
+                away: 1000,
+            },
         }
     }
 }

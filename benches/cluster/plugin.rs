@@ -31,12 +31,19 @@ pub(crate) struct Range {
     pub(crate) subnet: String,
     /// The first and the last address. Without them, the range is the whole subnet.
     pub(crate) bounds: Option<(String, String)>,
+    /// The pool that the network names instead of a range.
+    pub(crate) pool: Option<String>,
 }
 
 impl Range {
     /// Returns a range for more entries than a /16 has.
     pub(crate) fn huge() -> Self {
-        Self { network: "huge".to_owned(), subnet: "10.0.0.0/8".to_owned(), bounds: None }
+        Self {
+            network: "huge".to_owned(),
+            subnet: "10.0.0.0/8".to_owned(),
+            bounds: None,
+            pool: None,
+        }
     }
 
     /// Returns a range of which only a small part is used.
@@ -45,6 +52,17 @@ impl Range {
             network: format!("large-{second}"),
             subnet: format!("10.{second}.0.0/16"),
             bounds: None,
+            pool: None,
+        }
+    }
+
+    /// Returns the range of a pool.
+    pub(crate) fn of_pool(name: &str, subnet: &str) -> Self {
+        Self {
+            network: name.to_owned(),
+            subnet: subnet.to_owned(),
+            bounds: None,
+            pool: Some(name.to_owned()),
         }
     }
 
@@ -52,7 +70,12 @@ impl Range {
     pub(crate) fn exactly(second: u8, addresses: usize) -> Self {
         let last = format!("10.{second}.{}.{}", addresses / 256, addresses % 256);
         let bounds = Some((format!("10.{second}.0.1"), last));
-        Self { network: format!("exact-{second}"), subnet: format!("10.{second}.0.0/22"), bounds }
+        Self {
+            network: format!("exact-{second}"),
+            subnet: format!("10.{second}.0.0/22"),
+            bounds,
+            pool: None,
+        }
     }
 }
 
@@ -95,6 +118,20 @@ impl Node {
         std::fs::write(&flat, content.to_string())
             .with_context(|| format!("cannot write {}", flat.display()))?;
         let environment = vec![("HEREABOUTS_CONFIG", flat.into())];
+        Ok(Self {
+            which: Which::Ours,
+            program: program.to_owned(),
+            environment,
+            input: input("hereabouts", None, range),
+        })
+    }
+
+    /// Returns hereabouts with the file store in `directory`.
+    ///
+    /// # Errors
+    /// Fails if the store or the flat file cannot be written.
+    pub(crate) fn files(program: &Path, directory: &Path, range: &Range) -> Result<Self> {
+        let environment = vec![("HEREABOUTS_CONFIG", file_store(directory)?.into())];
         Ok(Self {
             which: Which::Ours,
             program: program.to_owned(),
@@ -162,6 +199,14 @@ impl Node {
         Ok(Called { took: ended.took, outcome })
     }
 
+    /// Returns a command of the operator's command line on this node.
+    pub(crate) fn operator(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.env_clear().envs(self.environment.iter().map(|(key, value)| (key, value)));
+        command.args(words);
+        command
+    }
+
     /// Makes one call that must succeed.
     ///
     /// # Errors
@@ -170,6 +215,25 @@ impl Node {
         let called = self.call(verb, container)?;
         Ok((called.took, called.outcome?))
     }
+}
+
+/// Makes a file store, and returns the path of the flat file that names it. An ADD does not create a
+/// store that the flat file names.
+///
+/// # Errors
+/// Fails if a file cannot be written.
+pub(crate) fn file_store(directory: &Path) -> Result<PathBuf> {
+    let data = directory.join("data");
+    std::fs::create_dir_all(&data).with_context(|| format!("cannot make {}", data.display()))?;
+    std::fs::write(
+        data.join("format"),
+        "{\"format\":1,\"id\":\"0123456789abcdef0123456789abcdef\"}\n",
+    )?;
+    let flat = directory.join("hereabouts.conf");
+    let content =
+        serde_json::json!({ "datastore": "file", "data_dir": data, "node_name": "bench" });
+    std::fs::write(&flat, content.to_string())?;
+    Ok(flat)
 }
 
 /// Returns a container ID like a runtime's: 64 hexadecimal digits.
@@ -183,7 +247,10 @@ pub(crate) fn pod(container: &str) -> String {
 }
 
 fn input(plugin: &str, flat: Option<&Path>, range: &Range) -> String {
-    let mut ipam = serde_json::json!({ "type": plugin, "range": range.subnet });
+    let mut ipam = match &range.pool {
+        Some(pool) => serde_json::json!({ "type": plugin, "pool": pool }),
+        None => serde_json::json!({ "type": plugin, "range": range.subnet }),
+    };
     let mut set = |key: &str, value: &str| {
         if let Some(ipam) = ipam.as_object_mut() {
             ipam.insert(key.to_owned(), value.into());

@@ -4,7 +4,6 @@
 //! another node. They have the lowest addresses of the range, so that every ADD has to get past
 //! them.
 
-use crate::at_once::at_once;
 use crate::plugin::{container, pod};
 use crate::server::{OUR_OBJECTS, Server, THEIR_POOLS, THEIR_RESERVATIONS};
 use anyhow::{Result, anyhow};
@@ -17,14 +16,12 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 /// The number of the first container of these entries.
 const CONTAINERS: usize = 0x1000_0000;
 const BASE: u32 = 0x0a00_0000;
 const POOL: &str = "10.0.0.0-8";
-const WRITERS: usize = 8;
 
 /// Creates these entries of hereabouts in 10.0.0.0/8. The number of an entry is its distance to the
 /// first address. Returns the time that it took.
@@ -42,7 +39,7 @@ pub(crate) fn ours(server: &Server, network: &str, entries: Range<usize>) -> Res
             Some("0123456789abcdef"),
         ))?)
     };
-    create(server, OUR_OBJECTS, entries, &object)
+    server.create_all(OUR_OBJECTS, entries, &object)
 }
 
 /// Returns a record as a real ADD writes it, with a pod and a network namespace.
@@ -110,26 +107,7 @@ pub(crate) fn theirs(server: &Server, entries: Range<usize>) -> Result<()> {
             "spec": { "podref": format!("bench/{}", pod(&container(CONTAINERS + index))), "ifname": "net1" },
         }))
     };
-    create(server, THEIR_RESERVATIONS, entries, &reservation).map(|_| ())
-}
-
-fn create(
-    server: &Server,
-    path: &str,
-    entries: Range<usize>,
-    object: &(dyn Fn(usize) -> Result<Value> + Sync),
-) -> Result<Duration> {
-    let next = AtomicUsize::new(entries.start);
-    at_once(WRITERS, |_| {
-        let admin = server.admin()?;
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            if entries.end <= index {
-                return Ok(());
-            }
-            admin.create(path, &object(index)?)?;
-        }
-    })
+    server.create_all(THEIR_RESERVATIONS, entries, &reservation).map(|_| ())
 }
 
 /// Removes every pool and reservation of Whereabouts.

@@ -5,6 +5,7 @@ use crate::chart::{Chart, Series};
 use crate::counters::{Cost, Held};
 use crate::feature::Feature;
 use crate::plugin::Which;
+use crate::slices::Seen;
 use crate::storm::Storm;
 use crate::times::Times;
 use std::fmt::Write;
@@ -26,6 +27,7 @@ pub(crate) struct Report {
     pub(crate) large: Option<[Alone; 2]>,
     pub(crate) growth: Option<Growth>,
     pub(crate) feature: Option<Feature>,
+    pub(crate) slices: Option<Seen>,
 }
 
 /// The size and the version of an executable.
@@ -124,7 +126,15 @@ impl Report {
         }
     }
 
-    fn targets(&self) -> Vec<(String, Option<f64>, &'static str, Bar)> {
+    fn targets(&self) -> Vec<Target> {
+        let mut rows = self.slices.as_ref().map(Seen::targets).unwrap_or_default();
+        if !self.alone.is_empty() {
+            rows.extend(self.targets_of_objects());
+        }
+        rows
+    }
+
+    fn targets_of_objects(&self) -> Vec<Target> {
         let mut rows = Vec::new();
         let filled = self.filled();
         for (entries, bar) in [(0, 8.0), (filled, 100.0)] {
@@ -280,9 +290,12 @@ impl Report {
     }
 }
 
+/// A target: what it is, the measured value, its unit and the bound.
+pub(crate) type Target = (String, Option<f64>, &'static str, Bar);
+
 /// The bound of a target.
 #[derive(Clone, Copy)]
-enum Bar {
+pub(crate) enum Bar {
     AtLeast(f64),
     AtMost(f64),
 }

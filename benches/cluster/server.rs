@@ -1,17 +1,22 @@
 //! The API server that both plugins are measured on. `scripts/cluster` starts it, and the driver
 //! sends requests as its administrator over a kept connection.
 
+use crate::at_once::at_once;
 use crate::options::Options;
 use anyhow::{Context, Result, bail, ensure};
 use hereabouts::api_client::client::Client;
 use hereabouts::api_client::http::{Method, Request};
 use hereabouts::environment::ProxyVariables;
 use serde_json::Value;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const JSON: &str = "application/json";
+/// How many connections create objects.
+const WRITERS: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An API server with its etcd, from start to end.
@@ -44,6 +49,29 @@ impl Server {
         Ok(server)
     }
 
+    /// Creates objects from some connections at once. Returns the time that it took.
+    ///
+    /// # Errors
+    /// Fails if the server does not create one, or `object` fails.
+    pub(crate) fn create_all(
+        &self,
+        path: &str,
+        numbers: Range<usize>,
+        object: &(dyn Fn(usize) -> Result<Value> + Sync),
+    ) -> Result<Duration> {
+        let next = AtomicUsize::new(numbers.start);
+        at_once(WRITERS, |_| {
+            let admin = self.admin()?;
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                if numbers.end <= index {
+                    return Ok(());
+                }
+                admin.create(path, &object(index)?)?;
+            }
+        })
+    }
+
     /// Stops the server, and removes all its data.
     ///
     /// # Errors
@@ -70,7 +98,7 @@ impl Server {
     /// Waits until the resources are served. At first, the server answers 429 for a new resource.
     fn wait_until_served(&self) -> Result<()> {
         let admin = self.admin()?;
-        for path in [OUR_OBJECTS, THEIR_POOLS, THEIR_RESERVATIONS] {
+        for path in [OUR_OBJECTS, POOLS, SLICES, THEIR_POOLS, THEIR_RESERVATIONS] {
             let start = Instant::now();
             while admin.status(Method::Get, &format!("{path}?limit=1"), None)?.0 != 200 {
                 ensure!(start.elapsed() < PATIENCE, "not served: {path}");
@@ -147,6 +175,9 @@ fn succeeded(command: &mut Command) -> Result<()> {
 
 /// The path of hereabouts' objects.
 pub(crate) const OUR_OBJECTS: &str = "/apis/hereabouts.dev/v1alpha1/ipallocations";
+/// The paths of hereabouts' pools and slices.
+pub(crate) const POOLS: &str = "/apis/hereabouts.dev/v1alpha1/ippools";
+pub(crate) const SLICES: &str = "/apis/hereabouts.dev/v1alpha1/ipslices";
 /// The paths of Whereabouts' objects.
 pub(crate) const THEIR_POOLS: &str =
     "/apis/whereabouts.cni.cncf.io/v1alpha1/namespaces/kube-system/ippools";

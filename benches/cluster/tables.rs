@@ -18,9 +18,9 @@ impl Report {
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "{}; {}; kube-apiserver and etcd on the same machine.",
+            "{}{}; kube-apiserver and etcd on the same machine.",
             self.machine,
-            versions.join(", ")
+            versions.iter().map(|version| format!("; {version}")).collect::<String>()
         );
         let _ = writeln!(
             text,
@@ -30,6 +30,12 @@ impl Report {
             self.load
         );
         self.write_targets(&mut text);
+        if let Some(slices) = &self.slices {
+            slices.write(&mut text);
+        }
+        if self.alone.is_empty() {
+            return text;
+        }
         self.write_alone(&mut text);
         self.write_crowds(&mut text);
         self.write_nodes(&mut text);
@@ -212,7 +218,7 @@ impl Report {
 }
 
 /// Returns the calls, the calls per second, the times and the failures as cells of a table.
-fn row(storm: &Storm) -> String {
+pub(crate) fn row(storm: &Storm) -> String {
     let times = match storm.times.len() {
         0 => "-".to_owned(),
         _ => format!("{} / {}", short(storm.times.median()), short(storm.times.worst())),

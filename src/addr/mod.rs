@@ -96,6 +96,22 @@ pub fn address(family: Family, number: u128) -> IpAddr {
     }
 }
 
+/// Returns the address that is `offset` addresses above another one. `None` if the family has none
+/// there.
+#[must_use]
+pub fn above(base: IpAddr, offset: u128) -> Option<IpAddr> {
+    let family = Family::of(base);
+    let number = number(base).checked_add(offset).filter(|number| *number <= family.highest())?;
+    Some(address(family, number))
+}
+
+/// Returns how many addresses an address is above another one of its family. `None` if it is below.
+#[must_use]
+pub fn offset(base: IpAddr, address: IpAddr) -> Option<u128> {
+    let same = Family::of(base) == Family::of(address);
+    same.then(|| number(address).checked_sub(number(base))).flatten()
+}
+
 /// The reason why a text is not an address, subnet or range. The caller adds the place of the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddrError(pub &'static str);
@@ -184,6 +200,23 @@ mod tests {
         ] {
             let ip: IpAddr = text.parse().unwrap();
             assert_eq!(address(Family::of(ip), number(ip)), ip);
+        }
+    }
+
+    #[test]
+    fn no_address_is_above_the_highest_one() {
+        for (base, offset, expected) in [
+            ("10.0.0.0", 0, Some("10.0.0.0")),
+            ("10.0.0.250", 10, Some("10.0.1.4")),
+            ("255.255.255.250", 5, Some("255.255.255.255")),
+            ("255.255.255.250", 6, None),
+            ("10.0.0.0", u128::MAX, None),
+            ("fd00::", 1 << 64, Some("fd00:0:0:1::")),
+            ("::", u128::MAX, Some("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")),
+            ("::1", u128::MAX, None),
+        ] {
+            let found = above(base.parse().unwrap(), offset).map(|found| found.to_string());
+            assert_eq!(found.as_deref(), expected, "{base} {offset}");
         }
     }
 

@@ -64,6 +64,21 @@ impl AddrSet {
         Self { family: self.family, spans }
     }
 
+    /// Returns the addresses of the set that are in none of the blocks.
+    #[must_use]
+    pub fn without(&self, blocks: &Blocks) -> Self {
+        let parts = self.ranges().map(|range| Self::outside(&range, &[blocks]));
+        Self { family: self.family, spans: parts.flat_map(|part| part.spans).collect() }
+    }
+
+    /// Returns whether an address of the range is in the set.
+    #[must_use]
+    pub fn has_any_of(&self, range: &Range) -> bool {
+        let next = self.spans.partition_point(|&(_, last)| last < range.first());
+        range.family() == self.family
+            && self.spans.get(next).is_some_and(|&(first, _)| first <= range.last())
+    }
+
     /// Removes a range from the set. A range of the other family changes nothing.
     ///
     /// ```text
@@ -285,6 +300,11 @@ mod tests {
                     assert_eq!(set.contains(v4(n)), plain.contains(&n), "{a}-{b} {c}-{d} {n}");
                 }
                 assert_eq!(set.count(), plain.len() as u128);
+                for &(first, last) in &spans {
+                    let range = Range::new(v4(first), v4(last)).unwrap();
+                    let has_any = plain.range(first..=last).next().is_some();
+                    assert_eq!(set.has_any_of(&range), has_any, "{a}-{b} {c}-{d} {range}");
+                }
                 let in_order: Vec<_> =
                     (0..=plain.len() as u128).map_while(|number| set.nth(number)).collect();
                 assert_eq!(in_order, plain.iter().map(|n| v4(*n)).collect::<Vec<_>>());

@@ -1,29 +1,40 @@
 //! The command line as clap reads it: commands, options and the text of their help. tests/data/help
 //! has all of it.
 //!
+//! - `import`: the commands `hereabouts import`
 //! - `leaks`, `list`: the options of `hereabouts leaks` and `hereabouts list`
 //! - `pool`: the commands `hereabouts pool`
+//! - `store`: the commands `hereabouts store`
 
+pub(super) mod import;
 #[cfg(feature = "kube")]
 mod leaks;
 mod list;
+#[cfg(feature = "kube")]
+pub(super) mod moving;
 pub(super) mod pool;
 #[cfg(feature = "kube")]
 mod slices;
+mod store;
 mod usage;
 
 #[cfg(feature = "kube")]
 use super::install;
 use super::selectors;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use import::ImportCommand;
 #[cfg(feature = "kube")]
 pub(crate) use leaks::LeaksArgs;
 pub(crate) use list::ListArgs;
+#[cfg(feature = "kube")]
+use moving::{ExportCommand, MoveCommand};
 pub(super) use pool::PoolCommand;
 pub(crate) use pool::{ConvertArgs, ManifestFormat};
 #[cfg(feature = "kube")]
 pub(crate) use slices::{SlicesCommand, SlicesListArgs, SlicesRemoveArgs};
 use std::path::PathBuf;
+pub(super) use store::StoreCommand;
+pub(crate) use store::{InitArgs, PlaceArgs, TestArgs};
 pub(crate) use usage::UsageArgs;
 
 const ABOUT: &str = "Give each pod an IP address that no other pod in the cluster has";
@@ -117,6 +128,8 @@ pub(super) enum Command {
     /// Prints one line per held address, sorted by scope and address. More than
     /// 10000 addresses are printed unsorted. Reads without a lock, so it never
     /// delays a pod. -o json prints one list, written while the store is read.
+    /// Addresses in slices of other nodes are shown as these have published them:
+    /// AS OF says how long ago.
     List(ListArgs),
     /// Show the record of an address
     ///
@@ -232,6 +245,17 @@ pub(super) enum Command {
     /// Convert the pools of other programs
     #[command(subcommand)]
     Pool(PoolCommand),
+    /// Take over the addresses of another IPAM plugin while its pods run
+    #[command(subcommand)]
+    Import(ImportCommand),
+    /// Give the addresses that are held to another IPAM plugin
+    #[cfg(feature = "kube")]
+    #[command(subcommand)]
+    Export(ExportCommand),
+    /// Move a cluster from Whereabouts to hereabouts and back, node by node
+    #[cfg(feature = "kube")]
+    #[command(subcommand)]
+    Move(MoveCommand),
     /// Show and remove slices of pools
     #[cfg(feature = "kube")]
     #[command(subcommand)]
@@ -311,81 +335,6 @@ pub(crate) struct DualStackArgs {
     /// Check the cluster that this kubeconfig points to
     #[arg(long, value_name = "FILE")]
     pub(crate) kubeconfig: PathBuf,
-    /// Choose the output format
-    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
-    pub(crate) output: Format,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum StoreCommand {
-    /// Create a store that machines share, and print its id
-    ///
-    /// Mount the filesystem, then run this once, on one machine. It prints a random id
-    /// and keeps it in the store. If DIR already contains a store, it prints the id of
-    /// that store.
-    ///
-    /// Set the id as store_id in the flat file of each node. A node then refuses every
-    /// call while its data_dir does not contain this store. For example, the directory
-    /// is empty while the filesystem is not mounted.
-    ///
-    /// ADD never creates a store on a filesystem that machines share. It also never
-    /// creates one in a directory that a flat file names.
-    Init(InitArgs),
-    /// Forget which store this node has used in a directory
-    ///
-    /// A node records which store it uses in DIR, and then refuses any other store there.
-    /// Run this on the node if it must use another store in DIR. Before that, delete all
-    /// pods of the node that hold addresses of the old store.
-    Forget(PlaceArgs),
-    /// Test whether a filesystem is safe for a store
-    ///
-    /// Run it on two machines at the same time, with the same directory of a shared
-    /// filesystem such as NFS. The two machines find each other there. They use the same
-    /// system calls as the store, and test four things. Links: only one machine can
-    /// create a name. Locks: only one machine can hold a lock. Renames: a name is never
-    /// free while its file is replaced. Old views: how long a machine does not see a
-    /// change of the other machine.
-    ///
-    /// The test takes up to a minute. It works in DIR/.hereabouts-store-test. It removes
-    /// this directory at the end, unless it is interrupted. It does not touch a store in
-    /// DIR.
-    ///
-    /// Exit status: 0 safe, 1 unsafe or not proven, 2 wrong usage. Without a second
-    /// machine, nothing is proven. The store is safe even if locks do not work between
-    /// machines, because links decide who gets an address.
-    Test(TestArgs),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct InitArgs {
-    /// The data directory
-    #[arg(value_name = "DIR")]
-    pub(crate) dir: PathBuf,
-    /// Recreate a lost store under its old id
-    ///
-    /// Afterwards, run repair on each node: it recreates the records of the node's pods.
-    #[arg(long, value_name = "ID", value_parser = crate::config::parse_store_id)]
-    pub(crate) id: Option<String>,
-    /// Refuse if this node has used another store: for `install`
-    #[arg(long, hide = true)]
-    pub(crate) first: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PlaceArgs {
-    /// The data directory
-    #[arg(value_name = "DIR")]
-    pub(crate) dir: PathBuf,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct TestArgs {
-    /// A directory on the filesystem to test
-    #[arg(value_name = "DIR")]
-    pub(crate) dir: PathBuf,
-    /// Wait this long for the other machine
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = selectors::parse_duration)]
-    pub(crate) wait: std::time::Duration,
     /// Choose the output format
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(crate) output: Format,

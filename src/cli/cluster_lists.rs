@@ -1,10 +1,11 @@
 //! Lists of the objects of a cluster, page by page, for commands that read with `--kubeconfig`.
 
 use super::HintedError;
+use super::answered::answered;
 use crate::api_client::client::Client;
 use crate::api_client::http::{Answer, Method, Request};
 use crate::environment::Environment;
-use crate::retry::{self, Attempt, Deadline, Pace};
+use crate::retry::Deadline;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::path::Path;
@@ -12,9 +13,6 @@ use std::time::Duration;
 
 /// The time limit of all requests.
 const LIMIT: Duration = Duration::from_secs(120);
-
-/// The time limit of one request.
-const ATTEMPT: Duration = Duration::from_secs(20);
 
 /// The maximum number of pages of a list.
 const MOST_PAGES: usize = 20_000;
@@ -56,6 +54,17 @@ pub(super) const NODES: List = List {
     right: "nodes",
     absent: "check that the kubeconfig names a Kubernetes API server",
     path: "/api/v1/nodes",
+    // With 100 KB per object, which is much, a page still fits into an answer.
+    query: "?limit=100",
+    accept: "application/json",
+};
+
+/// All pods.
+pub(super) const PODS: List = List {
+    what: "pods",
+    right: "pods in all namespaces; a node's own kubeconfig does not have it",
+    absent: "check that the kubeconfig names a Kubernetes API server",
+    path: "/api/v1/pods",
     // With 100 KB per object, which is much, a page still fits into an answer.
     query: "?limit=100",
     accept: "application/json",
@@ -172,25 +181,8 @@ impl Cluster {
     /// the resource.
     fn get(&self, list: &List, path: &str) -> anyhow::Result<Option<Answer>> {
         let request = Request { method: Method::Get, path, accept: list.accept, content: None };
-        let mut last = String::new();
-        let answer = retry::until_paced(&self.deadline, Pace::SERVER, || {
-            let limit = self.deadline.left().clamp(Duration::from_millis(100), ATTEMPT);
-            match self.client.call(&request, limit) {
-                Ok(answer) if matches!(answer.status, 408 | 425 | 429 | 500..=599) => {
-                    last = format!("HTTP status {}", answer.status);
-                    Ok(Attempt::Again(answer.retry_after.unwrap_or(Duration::ZERO)))
-                }
-                Ok(answer) => Ok(Attempt::Done(answer)),
-                Err(error) if error.may_pass() => {
-                    last = error.to_string();
-                    Ok(Attempt::Again(Duration::ZERO))
-                }
-                Err(error) => Err(self.failed(list, &error.to_string())),
-            }
-        })?;
-        let Some(answer) = answer else {
-            return Err(self.failed(list, &last));
-        };
+        let answer = answered(&self.client, &request, &self.deadline)
+            .map_err(|reason| self.failed(list, &reason))?;
         let hint = match answer.status {
             200 => return Ok(Some(answer)),
             404 => return Ok(None),

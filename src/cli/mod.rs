@@ -1,6 +1,8 @@
 //! Runs the operator's commands, one per file. `args` has their options and help, `output` prints,
 //! `locate` finds the store. Exit status: 0 done, 1 failed, 2 wrong usage.
 
+#[cfg(feature = "kube")]
+mod answered;
 mod args;
 mod census;
 #[cfg(feature = "kube")]
@@ -9,6 +11,7 @@ mod config_check;
 mod confirm;
 mod debts;
 mod explain;
+pub mod import;
 mod input_files;
 #[cfg(feature = "kube")]
 mod install;
@@ -16,12 +19,15 @@ mod install;
 mod leaks;
 mod list;
 mod locate;
+#[cfg(feature = "kube")]
+mod moving;
 mod networks;
 mod output;
 #[cfg(feature = "kube")]
 mod pool_adopt;
 mod pool_convert;
 mod pools;
+mod published;
 mod records;
 pub mod release;
 pub mod repair;
@@ -134,6 +140,11 @@ fn carry_out(environment: &Environment, cli: &Cli) -> anyhow::Result<()> {
         Command::Validate(ValidateCommand::DualStack(args)) => {
             validate_dual_stack::validate(environment, args)
         }
+        Command::Import(command) => import::import(environment, command),
+        #[cfg(feature = "kube")]
+        Command::Move(command) => moving::moving(environment, command),
+        #[cfg(feature = "kube")]
+        Command::Export(command) => moving::export(environment, command),
         #[cfg(feature = "kube")]
         Command::Slices(command) => slices::slices(environment, command),
         Command::Pool(PoolCommand::Convert(args)) => pool_convert::convert(args),

@@ -51,6 +51,12 @@ pub(super) fn say(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
+/// Shows how far a command is, in the place of what was shown before. Empty to show nothing any more.
+#[cfg(feature = "kube")]
+pub(super) fn progress(text: &str) {
+    let _ = write!(io::stderr(), "\r\x1b[K{text}");
+}
+
 /// Prints the text for a plugin that was started without a command: its versions and its usage.
 pub(super) fn about(help: &str) {
     let versions: Vec<&str> = Version::ALL.iter().map(|version| version.as_str()).collect();

@@ -39,6 +39,15 @@ pub(super) fn each(
     Ok(unreadable)
 }
 
+/// Says that what was printed is not complete if the reading has failed. A node can read the
+/// addresses in its slices while the API server is away.
+pub(super) fn complete<T>(read: anyhow::Result<T>) -> anyhow::Result<T> {
+    if read.is_err() {
+        output::say("warning: this is not complete: it shows what was read before the error");
+    }
+    read
+}
+
 /// Returns the addresses of the store, of both kinds of holder. A store that does not exist yet
 /// holds nothing.
 pub(super) fn held<'s>(store: &'s dyn Store, filter: &Filter) -> anyhow::Result<HeldListing<'s>> {

@@ -2,6 +2,7 @@
 //! address, and for whom networks and pools reserve it.
 
 use super::networks::{self, Named};
+use super::published::{self, PublishedAddress};
 use super::reserved_for::{self, ReservedFor};
 use super::{Format, ShowArgs, StoreArgs, locate, output, pools, records};
 use crate::config::Pool;
@@ -28,15 +29,47 @@ pub(super) fn show(
         .filter(|pool| pools::contains(pool, args.address))
         .collect();
     let filter = Filter { address: Some(args.address), ..Filter::default() };
-    let mut found = Vec::new();
-    let unreadable = records::each(located.store()?.as_ref(), &filter, &mut |held| {
-        found.push(held);
+    let around = Around { networks: &networks, pools: &pools, reserved: &reserved };
+    let is_reserved_shown = args.network.is_some() || !args.pool.is_empty();
+    let store = located.store()?;
+    let (mut pages, mut documents) = (Vec::new(), Vec::new());
+    let mut read = records::each(store.as_ref(), &filter, &mut |held| {
+        let rows = match &held {
+            HeldAddress::Attachment(allocation) => rows(allocation, &located),
+            HeldAddress::Claim(held) => rows_of_claim(held),
+        };
+        let place = (held.scope(), held.address());
+        pages.push(around.page(rows, place));
+        documents.push(around.document(output::held(&held), place, is_reserved_shown));
         Ok(())
-    })?;
-    if found.is_empty() && 0 < unreadable {
+    });
+    let now = located.machine.now;
+    let mut coverage = published::Coverage::default();
+    if let Ok(unreadable) = read {
+        let published = published::each(store.as_ref(), &filter, now, &mut |found| {
+            let (scope, address) = (found.scope(), found.address);
+            pages.push(around.page(rows_of_published(found), (&scope, address)));
+            documents.push(around.document(found.document(), (&scope, address), is_reserved_shown));
+            Ok(())
+        });
+        read = published.map(|seen| {
+            coverage = seen;
+            unreadable
+        });
+    }
+    let read = match read {
+        Err(error) if pages.is_empty() => return Err(error),
+        read => read,
+    };
+    let unreadable = *read.as_ref().unwrap_or(&0);
+    coverage.say();
+    if pages.is_empty() && 0 < unreadable {
         bail!("this address is taken, but its record is unreadable: {}", args.address);
     }
-    if found.is_empty() {
+    if pages.is_empty() && 0 < coverage.unpublished {
+        bail!("whether this address is held is known on its node only: {}", args.address);
+    }
+    if pages.is_empty() {
         let by: Vec<String> = reserved.iter().map(ReservedFor::text).collect();
         let mut text = format!("this address is not held: {}", args.address);
         if !pools.is_empty() {
@@ -48,43 +81,20 @@ pub(super) fn show(
         }
         bail!(text);
     }
-    let around = Around { networks: &networks, pools: &pools };
-    let of_scope = |held: &HeldAddress| -> Vec<&ReservedFor> {
-        reserved.iter().filter(|entry| entry.is_in(held.scope())).collect()
-    };
     if args.output == Format::Json {
-        let documents = found.iter().map(|held| {
-            let mut document = output::held(held);
-            let pools = around.pools_of(held.scope()).map(|pool| &pool.name);
-            document["pools"] = pools.cloned().collect();
-            if !networks.is_empty() {
-                document["draining"] = around.is_draining(held).into();
-            }
-            if args.network.is_some() || !args.pool.is_empty() {
-                let entries = of_scope(held).into_iter();
-                document["reservedFor"] = entries.map(ReservedFor::document).collect();
-            }
-            document
-        });
-        return output::print_json(&Value::Array(documents.collect()));
+        output::print_json(&Value::Array(documents))?;
+    } else {
+        output::print(&pages.join("\n"))?;
     }
-    let page = |held: &HeldAddress| {
-        let mut rows = match held {
-            HeldAddress::Attachment(allocation) => rows(allocation, &located),
-            HeldAddress::Claim(held) => rows_of_claim(held),
-        };
-        around.add_to(&mut rows, held, &of_scope(held));
-        let row = |(name, value): &Row| format!("{:<11}{value}\n", format!("{name}:"));
-        rows.iter().map(row).collect()
-    };
-    let pages: Vec<String> = found.iter().map(page).collect();
-    output::print(&pages.join("\n"))
+    records::complete(read).map(drop)
 }
 
-/// The pools that contain the address, and the networks and pools that the operator names.
+/// The pools that contain the address, the networks and pools that the operator names, and for whom
+/// they reserve it.
 struct Around<'n> {
     networks: &'n [Named],
     pools: &'n [Pool],
+    reserved: &'n [ReservedFor],
 }
 
 impl<'n> Around<'n> {
@@ -93,20 +103,49 @@ impl<'n> Around<'n> {
         self.pools.iter().filter(move |pool| pool.scope == *scope)
     }
 
+    /// Returns for whom the address is reserved in a scope.
+    fn reserved_in<'s>(
+        &self,
+        scope: &'s Scope,
+    ) -> impl Iterator<Item = &'n ReservedFor> + use<'n, 's> {
+        self.reserved.iter().filter(move |entry| entry.is_in(scope))
+    }
+
     /// Returns whether no pod gets the address after its holder, from what the operator names.
-    fn is_draining(&self, held: &HeldAddress) -> bool {
-        let gives = |named: &Named| pools::may_give(&named.network, held.scope(), held.address());
+    fn is_draining(&self, (scope, address): Place<'_>) -> bool {
+        let gives = |named: &Named| pools::may_give(&named.network, scope, address);
         // A user of an IPAMClaim gets its address from the claim, not from a network.
-        let is_of_user = held.scope().is_of_claim_user();
+        let is_of_user = scope.is_of_claim_user();
         !self.networks.is_empty() && !is_of_user && !self.networks.iter().any(gives)
     }
 
+    /// Adds what is around an address to its document.
+    fn document(&self, mut document: Value, place: Place<'_>, with_reserved: bool) -> Value {
+        document["pools"] = self.pools_of(place.0).map(|pool| pool.name.clone()).collect();
+        if !self.networks.is_empty() {
+            document["draining"] = self.is_draining(place).into();
+        }
+        if with_reserved {
+            let entries = self.reserved_in(place.0);
+            document["reservedFor"] = entries.map(ReservedFor::document).collect();
+        }
+        document
+    }
+
+    /// Returns the page of an address.
+    fn page(&self, mut rows: Vec<Row>, place: Place<'_>) -> String {
+        self.add_to(&mut rows, place);
+        let row = |(name, value): &Row| format!("{:<11}{value}\n", format!("{name}:"));
+        rows.iter().map(row).collect()
+    }
+
     /// Adds the pools that contain the address, and for whom it is reserved.
-    fn add_to(&self, rows: &mut Vec<Row>, held: &HeldAddress, reserved: &[&ReservedFor]) {
-        let pools = self.pools_of(held.scope());
-        rows.extend(pools.map(|pool| ("Pool", in_pool(pool, held.address()))));
-        rows.extend(reserved.iter().map(|entry| ("Reserved", format!("for {}", entry.text()))));
-        if self.is_draining(held) {
+    fn add_to(&self, rows: &mut Vec<Row>, place: Place<'_>) {
+        let pools = self.pools_of(place.0);
+        rows.extend(pools.map(|pool| ("Pool", in_pool(pool, place.1))));
+        let reserved = self.reserved_in(place.0);
+        rows.extend(reserved.map(|entry| ("Reserved", format!("for {}", entry.text()))));
+        if self.is_draining(place) {
             let names = self.names();
             let both = if names.contains(" nor ") { "neither " } else { "" };
             let verb = if both.is_empty() { "does not give" } else { "gives" };
@@ -136,9 +175,26 @@ fn in_pool(pool: &Pool, address: IpAddr) -> String {
 
 /// A line of the page: its name and its value.
 type Row = (&'static str, String);
+/// The scope and the address.
+type Place<'p> = (&'p Scope, IpAddr);
 
 fn or_dash(text: Option<String>) -> String {
     text.unwrap_or_else(|| "-".to_owned())
+}
+
+fn rows_of_published(found: &PublishedAddress<'_>) -> Vec<Row> {
+    let node = output::printable(&found.slice.node);
+    vec![
+        ("Address", found.address.to_string()),
+        ("Scope", output::printable(&found.scope().to_string())),
+        ("Slice", found.slice.block.to_string()),
+        ("Network", output::printable(&found.holder.network)),
+        ("Pod", or_dash(found.pod())),
+        ("Interface", output::printable(&found.holder.ifname)),
+        ("Node", node.clone()),
+        ("Since", output::time(found.holder.since)),
+        ("As of", format!("{}: node {node} published it then", found.as_of())),
+    ]
 }
 
 fn rows_of_claim(held: &ClaimAllocation) -> Vec<Row> {

@@ -1,5 +1,6 @@
 //! `slices`: which node owns which block of a pool.
 
+use super::published::{age, ago};
 use super::{
     Format, HintedError, SlicesCommand, SlicesListArgs, SlicesRemoveArgs, StoreArgs, locate,
     output, records, selectors,
@@ -7,20 +8,24 @@ use super::{
 use crate::addr::Subnet;
 use crate::environment::Environment;
 use crate::ipam::NodeName;
+use crate::plugin::pools::Pools;
 use crate::retry::Deadline;
 use crate::store::StoreError;
+use crate::store::pools::Read;
 use crate::store::slices::{OwnSlice, Removal, Slice, Slices};
 use crate::store::upkeep::Upkeep;
 use anyhow::bail;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
 
-const HEADINGS: [&str; 6] = ["POOL", "BLOCK", "NODE", "SINCE", "STATE", "HELD"];
+const HEADINGS: [&str; 7] = ["POOL", "BLOCK", "NODE", "SINCE", "STATE", "HELD", "AS OF"];
 
 pub(super) fn slices(environment: &Environment, command: &SlicesCommand) -> anyhow::Result<()> {
     match command {
         SlicesCommand::List(args) => list(environment, args),
         SlicesCommand::Remove(args) => remove(environment, args),
+        SlicesCommand::Return => give_back(environment),
         SlicesCommand::Sync => sync(environment),
     }
 }
@@ -42,8 +47,9 @@ fn list(environment: &Environment, args: &SlicesListArgs) -> anyhow::Result<()> 
             && args.address.is_none_or(|address| slice.block.contains(address))
     });
     let own = own(&located);
+    let now = located.machine.now;
     if args.output == Format::Json {
-        let document = |slice: &Slice| encode(slice, own.get(&slice.name));
+        let document = |slice: &Slice| encode(slice, own.get(&slice.name), now);
         return output::print_json(&Value::Array(found.iter().map(document).collect()));
     }
     if found.is_empty() {
@@ -51,7 +57,7 @@ fn list(environment: &Environment, args: &SlicesListArgs) -> anyhow::Result<()> 
         return Ok(());
     }
     let rows: Vec<Vec<String>> =
-        found.iter().map(|slice| row(slice, own.get(&slice.name))).collect();
+        found.iter().map(|slice| row(slice, own.get(&slice.name), now)).collect();
     output::print(&output::table(&HEADINGS, &rows))
 }
 
@@ -69,25 +75,46 @@ fn own(located: &locate::Located<'_>) -> BTreeMap<String, OwnSlice> {
 }
 
 fn state<'s>(slice: &Slice, own: Option<&OwnSlice>) -> &'s str {
-    match (&slice.released, own) {
-        (Some(_), _) => "released",
-        (None, Some(own)) => own.state,
-        (None, None) => "owned",
+    match (&slice.released, &slice.returned, own) {
+        (Some(_), _, _) => "released",
+        (None, Some(_), _) => "returned",
+        (None, None, Some(own)) => own.state,
+        (None, None, None) => "owned",
     }
 }
 
-fn row(slice: &Slice, own: Option<&OwnSlice>) -> Vec<String> {
+/// Returns how many addresses are held, and the time since the node of the slice has published it.
+/// This node knows its own slices by itself.
+fn held(
+    slice: &Slice,
+    own: Option<&OwnSlice>,
+    now: SystemTime,
+) -> (Option<usize>, Option<Duration>) {
+    match (own, slice.published) {
+        (Some(own), _) => (Some(own.held), None),
+        (None, Some(published)) => {
+            (usize::try_from(published.count).ok(), Some(age(published, now)))
+        }
+        (None, None) => (None, None),
+    }
+}
+
+fn row(slice: &Slice, own: Option<&OwnSlice>, now: SystemTime) -> Vec<String> {
+    let (held, age) = held(slice, own, now);
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     vec![
         output::printable(&slice.pool),
         slice.block.to_string(),
         output::printable(&slice.node),
         output::printable(slice.since.split('.').next().unwrap_or_default()),
         state(slice, own).to_owned(),
-        own.map_or_else(|| "-".to_owned(), |own| own.held.to_string()),
+        or_dash(held.map(|held| held.to_string())),
+        or_dash(age.map(ago)),
     ]
 }
 
-fn encode(slice: &Slice, own: Option<&OwnSlice>) -> Value {
+fn encode(slice: &Slice, own: Option<&OwnSlice>, now: SystemTime) -> Value {
+    let (held, age) = held(slice, own, now);
     let text = |subnet: Option<Subnet>| subnet.map(|subnet| subnet.to_string());
     json!({
         "name": slice.name,
@@ -98,7 +125,9 @@ fn encode(slice: &Slice, own: Option<&OwnSlice>) -> Value {
         "since": slice.since,
         "state": state(slice, own),
         "released": slice.released,
-        "held": own.map(|own| own.held),
+        "returned": slice.returned,
+        "held": held,
+        "ageSeconds": age.map(|age| age.as_secs()),
     })
 }
 
@@ -129,11 +158,44 @@ fn remove(environment: &Environment, args: &SlicesRemoveArgs) -> anyhow::Result<
     }
 }
 
+fn give_back(environment: &Environment) -> anyhow::Result<()> {
+    let located = locate::locate(environment, &StoreArgs::default())?;
+    let store = located.store_of(&located.own_node()?)?;
+    let slices = of(store.as_ref())?;
+    let given_back = slices.give_back(&|_| false, &Deadline::after(records::PATIENCE))?;
+    let kept = slices.own()?;
+    for own in &kept {
+        let why = match own.held {
+            0 => format!("it is {}", own.state),
+            held => format!("pods hold {} of it", output::count(held, "address")),
+        };
+        output::say(&format!("kept {}: {why}", output::printable(&own.name)));
+    }
+    if 0 < given_back || kept.is_empty() {
+        output::say(&gave_back(given_back));
+    }
+    Ok(())
+}
+
+/// Returns the message of a command that gives slices back.
+pub(super) fn gave_back(count: usize) -> String {
+    format!("gave back {}", output::count(count, "empty slice"))
+}
+
 fn sync(environment: &Environment) -> anyhow::Result<()> {
     let located = locate::locate(environment, &StoreArgs::default())?;
     let store = located.store_of(&located.own_node()?)?;
     let Some(slices) = store.slices() else { return Ok(()) };
-    let synced = slices.sync(&Deadline::after(records::PATIENCE))?;
+    let deadline = Deadline::after(records::PATIENCE);
+    // The look has just read the pools again.
+    let pools = Pools {
+        flat: located.flat.as_ref(),
+        settings: located.settings(),
+        store: store.as_ref(),
+        read: Read::Copies,
+        deadline,
+    };
+    let synced = slices.sync(&|pool| pools.is_for_this_node(pool), &deadline)?;
     for name in &synced.created_again {
         output::say(&format!(
             "created {} again, which the cluster had lost",
@@ -147,7 +209,12 @@ fn sync(environment: &Environment) -> anyhow::Result<()> {
         ));
     }
     if 0 < synced.given_back {
-        output::say(&format!("gave back {}", output::count(synced.given_back, "empty slice")));
+        output::say(&gave_back(synced.given_back));
+    }
+    if let Some(reason) = &synced.unpublished {
+        output::say(&format!(
+            "warning: the status of this node's slices does not show what is held now: {reason}"
+        ));
     }
     Ok(())
 }

@@ -132,6 +132,9 @@ fn renames(report: &Report) -> String {
             output::count(renames.free, "time"),
             output::count(renames.times, "rename")
         ),
+        Some(renames) if renames.moves_open_files => {
+            "not used: this mount moves an open file away before another gets its name; after a restart of its node, a pod gets another address".to_owned()
+        }
         Some(renames) => format!(
             "replace: {}, and the name was never free",
             output::count(renames.times, "rename")
@@ -281,7 +284,11 @@ fn encode(directory: &str, report: &Report) -> Value {
         "names": report.names.map(|names| json!({"sameInode": names.same_inode, "links": names.links})),
         "links": {"names": report.links.names, "changes": report.links.changes, "wrong": report.links.wrong},
         "locks": report.locks.map(|locks| json!({"turns": locks.turns, "refused": locks.refused, "met": locks.met})),
-        "renames": report.renames.map(|renames| json!({"times": renames.times, "free": renames.free})),
+        "renames": report.renames.map(|renames| json!({
+            "times": renames.times,
+            "free": renames.free,
+            "movesOpenFiles": renames.moves_open_files,
+        })),
         "views": report.views.map(|views| json!({"made": seconds(views.made), "removed": seconds(views.removed)})),
         "syncs": {"file": report.syncs.file.as_secs_f64(), "directory": report.syncs.directory.as_secs_f64()},
         "verdict": word(report.verdict()),

@@ -1,6 +1,7 @@
 //! `usage`: counts the held, free and excluded addresses of each range of a configuration or pool.
 
 use super::networks::{self, Named};
+use super::published::{self, Coverage, ago};
 use super::{Format, StoreArgs, UsageArgs, locate, output, records, set_aside};
 use crate::addr::AddrSet;
 use crate::config::Network;
@@ -8,9 +9,11 @@ use crate::environment::Environment;
 use crate::ipam::{ConfiguredRange, Slicing};
 use crate::plugin::set_aside::Aside;
 use crate::retry::Deadline;
+use crate::store::Filter;
 use crate::store::upkeep::Upkeep;
-use crate::store::{Filter, Store};
 use serde_json::{Value, json};
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
 
 struct Row {
     network: Option<String>,
@@ -36,6 +39,10 @@ struct SliceCount {
     owned: usize,
     released: usize,
     free: u32,
+    /// Those whose nodes publish nothing: what is held there is not counted.
+    unpublished: usize,
+    /// The age of the oldest publication.
+    oldest: Option<Duration>,
 }
 
 pub(super) fn usage(
@@ -62,13 +69,15 @@ pub(super) fn usage(
                 output::printable(name.as_deref().unwrap_or("-"))
             ));
         }
-        let counted = count(store.as_ref(), name.as_deref(), network, &asides)?;
+        let now = located.machine.now;
+        let (counted, coverage) = count(store.as_ref(), name.as_deref(), network, &asides, now)?;
         let slices = match &network.slicing {
-            Some(slicing) => count_slices(store.as_ref(), slicing)?,
+            Some(slicing) => count_slices(store.as_ref(), slicing, &coverage)?,
             None => None,
         };
         if let (Some(slices), Some(slicing)) = (&slices, &network.slicing) {
             say(slices, &slicing.pool);
+            coverage.say();
         }
         rows.extend(counted.into_iter().map(|row| Row {
             pool: pool.clone(),
@@ -119,31 +128,42 @@ pub(super) fn usage(
 }
 
 /// Counts the slices of a pool. Returns `None` if the store has none.
-fn count_slices(store: &dyn Upkeep, slicing: &Slicing) -> anyhow::Result<Option<SliceCount>> {
+fn count_slices(
+    store: &dyn Upkeep,
+    slicing: &Slicing,
+    coverage: &Coverage,
+) -> anyhow::Result<Option<SliceCount>> {
     let Some(slices) = store.slices() else { return Ok(None) };
     let mut of_pool = slices.all(None, &Deadline::after(records::PATIENCE))?;
     of_pool.retain(|slice| slice.pool == slicing.pool);
     let released = of_pool.iter().filter(|slice| slice.released.is_some()).count();
     let total = slicing.geometry.count();
     let free = total.saturating_sub(u32::try_from(of_pool.len()).unwrap_or(u32::MAX));
-    Ok(Some(SliceCount { total, owned: of_pool.len() - released, released, free }))
+    let (owned, unpublished, oldest) =
+        (of_pool.len() - released, coverage.unpublished, coverage.oldest);
+    Ok(Some(SliceCount { total, owned, released, free, unpublished, oldest }))
 }
 
 fn say(slices: &SliceCount, pool: &str) {
-    let SliceCount { total, owned, released, free } = slices;
+    let SliceCount { total, owned, released, free, oldest, .. } = slices;
+    let published = oldest.map_or_else(String::new, |oldest| {
+        format!("; HELD counts what nodes have published, the oldest of it {}", ago(oldest))
+    });
     output::say(&format!(
-        "pool {}: {total} slices, {owned} owned, {released} released, {free} free; HELD counts only the slices of this node",
+        "pool {}: {total} slices, {owned} owned, {released} released, {free} free{published}",
         output::printable(pool)
     ));
 }
 
-/// Returns one row for each range. Counts the records while they are read, and keeps none of them.
+/// Returns one row for each range. Counts the records while they are read, and what nodes publish,
+/// and keeps none of them.
 fn count(
-    store: &dyn Store,
+    store: &dyn Upkeep,
     name: Option<&str>,
     network: &Network,
     asides: &[Aside],
-) -> anyhow::Result<Vec<Row>> {
+    now: SystemTime,
+) -> anyhow::Result<(Vec<Row>, Coverage)> {
     let mut ranges: Vec<Counted<'_>> = network
         .ranges()
         .map(|configured| Counted {
@@ -157,17 +177,27 @@ fn count(
     let mut asides: Vec<Aside> =
         asides.iter().filter(|aside| aside.scope == network.scope).cloned().collect();
     let filter = Filter { scope: Some(network.scope.clone()), ..Filter::default() };
-    records::each(store, &filter, &mut |held| {
+    let mut note = |held: IpAddr| {
         for range in &mut ranges {
             // An address that an earlier configuration gave out and that is now excluded counts as
             // excluded.
-            range.held += u128::from(range.candidates.contains(held.address()));
-            range.held_reserved += u128::from(range.reserved.contains(held.address()));
+            range.held += u128::from(range.candidates.contains(held));
+            range.held_reserved += u128::from(range.reserved.contains(held));
         }
         // A held address is not free, set aside or not.
-        asides.retain(|aside| aside.address != held.address());
+        asides.retain(|aside| aside.address != held);
+    };
+    records::each(store, &filter, &mut |held| {
+        note(held.address());
         Ok(())
     })?;
+    let coverage = match &network.slicing {
+        Some(_) => published::each(store, &filter, now, &mut |found| {
+            note(found.address);
+            Ok(())
+        })?,
+        None => Coverage::default(),
+    };
     let complete = |range: &Counted<'_>| {
         let in_range = asides.iter().filter(|aside| range.candidates.contains(aside.address));
         let asides: Vec<Aside> = in_range.cloned().collect();
@@ -175,7 +205,7 @@ fn count(
         let free = row.free.saturating_sub(asides.len() as u128);
         Row { free, asides, ..row }
     };
-    Ok(ranges.iter().map(complete).collect())
+    Ok((ranges.iter().map(complete).collect(), coverage))
 }
 
 /// A range, and how many of its addresses are held.
@@ -219,9 +249,11 @@ fn encode(row: &Row) -> Value {
         "setAside": row.asides.iter().map(set_aside::document).collect::<Vec<_>>(),
         "total": output::number(row.total),
     });
-    if let Some(SliceCount { total, owned, released, free }) = &row.slices {
-        document["slices"] =
-            json!({"total": total, "owned": owned, "released": released, "free": free});
+    if let Some(SliceCount { total, owned, released, free, unpublished, oldest }) = &row.slices {
+        document["slices"] = json!({
+            "total": total, "owned": owned, "released": released, "free": free,
+            "unpublished": unpublished, "oldestAgeSeconds": oldest.map(|oldest| oldest.as_secs()),
+        });
     }
     document
 }

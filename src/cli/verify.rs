@@ -1,11 +1,12 @@
 //! `verify`: checks the store for problems.
 
-use super::{Format, StoreArgs, VerifyArgs, census, debts, locate, output, records};
+use super::{Format, StoreArgs, VerifyArgs, census, debts, locate, output, published, records};
 use crate::environment::Environment;
 use crate::retry::Deadline;
 use crate::store::StoreError;
 use crate::store::census::Census;
-use crate::store::upkeep::{Extent, Finding, Verified};
+use crate::store::slices::{Compared, Slices};
+use crate::store::upkeep::{Extent, Finding, Upkeep, Verified};
 use anyhow::bail;
 use serde_json::json;
 use std::fmt::Write;
@@ -41,6 +42,7 @@ pub(super) fn verify(
     if let Some(unseen) = unseen {
         output::say(unseen);
     }
+    let compared = compare(store.as_ref());
     let found = debts::beside(&located);
     let wrong = debts::findings(&found, &located);
     let here = located.place();
@@ -59,7 +61,7 @@ pub(super) fn verify(
         output::print_json(&json!({
             "store": located.name, "format": format, "records": records, "indexEntries": entries, "findings": findings, "debts": owed,
             "doubted": doubted, "moreDoubted": census.more_doubted, "nodes": nodes, "claims": census.claims,
-            "keptScopes": census::kept_scopes(census),
+            "keptScopes": census::kept_scopes(census), "published": published::compared(&compared, now),
         }))?;
     } else {
         output::print(&describe(findings))?;
@@ -70,6 +72,7 @@ pub(super) fn verify(
                 debts::count(owed.len())
             ))?;
         }
+        output::print(&published::describe(&compared, now))?;
         output::print(&census::describe(census, now))?;
         let format = format.map_or_else(String::new, |number| format!(", format {number}"));
         let is_well = findings.is_empty() && wrong.is_empty() && unseen.is_none();
@@ -84,6 +87,17 @@ pub(super) fn verify(
         0 => Ok(()),
         found => bail!("{} found", output::count(found, "problem")),
     }
+}
+
+/// Compares what this node has published about its slices with its files. A failure is only printed:
+/// what is published decides nothing.
+fn compare(store: &dyn Upkeep) -> Vec<Compared> {
+    let compare = |slices: &dyn Slices| {
+        slices.compare(&Deadline::after(records::PATIENCE)).map_err(|error| {
+            output::warn(&error);
+        })
+    };
+    store.slices().and_then(|slices| compare(slices).ok()).unwrap_or_default()
 }
 
 fn document(finding: &Finding) -> serde_json::Value {

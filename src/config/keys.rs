@@ -23,8 +23,6 @@ pub enum Role {
     FlatFileOnly,
     /// A key of Whereabouts that is accepted and has no effect.
     Accepted,
-    /// Refused, because without it wrong addresses would be given out.
-    Refused,
 }
 
 const fn key(name: &'static str, role: Role) -> Key {
@@ -55,6 +53,7 @@ pub const KEYS: &[Key] = &[
     key("reservations", Role::Read),
     key("reserved", Role::Read),
     key("network_name", Role::Read),
+    key("node_slice_size", Role::Read),
     key("enable_overlapping_ranges", Role::Read),
     key("datastore", Role::Read),
     key("data_dir", Role::Read),
@@ -75,6 +74,7 @@ pub const KEYS: &[Key] = &[
     key("single_node_store", Role::FlatFileOnly),
     key("limits", Role::FlatFileOnly),
     key("debts_dir", Role::FlatFileOnly),
+    key("host_local_dir", Role::FlatFileOnly),
     key("own_addresses", Role::FlatFileOnly),
     key("node_labels", Role::FlatFileOnly),
     key("leader_lease_duration", Role::Accepted),
@@ -88,7 +88,6 @@ pub const KEYS: &[Key] = &[
     key("etcd_key_file", Role::Accepted),
     key("etcd_cert_file", Role::Accepted),
     key("etcd_ca_cert_file", Role::Accepted),
-    key("node_slice_size", Role::Refused),
 ];
 
 /// The keys of one entry of `ipRanges` (snake case) or `ranges` (camel case).
@@ -124,12 +123,6 @@ pub(super) fn check(object: &Field<'_>, flat_file: bool) -> Result<(), Mistakes>
         let field = || object.inner(object.path_of(&shown(name)), value);
         let absent = matches!(value, crate::json::Json::Null) || value.as_str() == Some("");
         match KEYS.iter().find(|key| key.name.eq_ignore_ascii_case(name)).map(|key| key.role) {
-            Some(Role::Refused) if !absent => {
-                return Err(ConfigError::unsupported(
-                    field().path,
-                    format!("not supported: {}", object.excerpt(value)),
-                ));
-            }
             Some(Role::FlatFileOnly) if !absent && !flat_file => {
                 let reason = "only the node's own flat file may set this key";
                 return Err(ConfigError::meaning(field().path, reason));

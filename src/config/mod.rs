@@ -49,6 +49,7 @@ mod log_settings;
 mod main_plugin;
 mod merge;
 mod network_pools;
+mod node_slices;
 mod paths;
 mod pool;
 pub(crate) mod pool_kind;

@@ -3,6 +3,7 @@
 use super::ConfigError;
 use super::field::Field;
 use super::merge::Merged;
+use super::node_slices;
 use super::pool::is_subdomain;
 
 /// The largest number of pools of one network. An ADD may have to look into each of them.
@@ -33,6 +34,10 @@ pub(super) fn check(merged: &Merged<'_>, has_ranges: bool) -> Option<ConfigError
     if has_ranges {
         let reason = "expected either a pool or ranges, not both";
         return Some(ConfigError::meaning("ipam.pool", reason));
+    }
+    if let Some(field) = node_slices::field(merged) {
+        let reason = "expected no node_slice_size beside a pool";
+        return Some(field.clashes(reason).with_hint("set slices in the pool"));
     }
     merged.field("network_name").map(|field| {
         field.clashes("expected no network_name beside a pool").with_hint("set scope in the pool")

@@ -23,6 +23,7 @@ use std::rc::Rc;
 
 pub use exclusion::Exclusion;
 use exclusion::{MOST_BLOCKS, buggy, exclusions};
+pub(super) use slices::MOST_PER_NODE;
 pub use slices::PoolSlices;
 
 type Result<T> = std::result::Result<T, Mistakes>;

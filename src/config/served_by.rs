@@ -18,12 +18,13 @@ impl Network {
         let mut network = Self { pools: Vec::new(), scope: pool.scope.clone(), ..self.clone() };
         let mut mistakes = Mistakes::default();
         if let Some(slices) = &pool.slices {
-            network.beyond.add(self.mistakes_with_slices(&pool.name));
+            network.beyond.add(self.mistakes_with_slices());
             network.slicing = Some(Rc::new(Slicing {
                 pool: pool.name.clone(),
                 pool_uid: pool.uid.clone().unwrap_or_default(),
                 geometry: slices.geometry.clone(),
                 most_per_node: slices.most_per_node,
+                may_overlap: slices.may_overlap.clone(),
             }));
         }
         network.reservations.entries.extend(pool.reservations.iter().cloned());
@@ -52,9 +53,9 @@ impl Network {
         mistakes.none_or(network)
     }
 
-    /// Returns the mistakes of a network that wants single addresses of a pool with slices. Each
-    /// address there belongs to the node of its slice, and the pod may start on any node.
-    fn mistakes_with_slices(&self, pool: &str) -> Mistakes {
+    /// Returns the mistakes of a network that wants single addresses out of slices. Each address there
+    /// belongs to the node of its slice, and the pod may start on any node.
+    pub(super) fn mistakes_with_slices(&self) -> Mistakes {
         let wanted = [
             ("ipam.addresses", !self.statics.is_empty()),
             ("ipam.reservations", !self.reservations.entries.is_empty()),
@@ -63,9 +64,8 @@ impl Network {
         ];
         let mut mistakes = Mistakes::default();
         for (place, _) in wanted.into_iter().filter(|(_, is_wanted)| *is_wanted) {
-            let reason = format!(
-                "expected no such key, because nodes own the addresses of the pool {pool} in slices"
-            );
+            let reason =
+                "expected no such key, because nodes own the addresses of this network in slices";
             let hint = "use a pool without slices for addresses that follow a pod";
             mistakes.add(ConfigError::meaning(place, reason).with_hint(hint));
         }

@@ -103,6 +103,9 @@ pub struct Settings {
     pub node_name: Option<NodeName>,
     /// The directory in which this node notes its debts. It is outside every store.
     pub debts_dir: PathBuf,
+    /// `host_local_dir` of the flat file: where host-local has noted the addresses of pods that still
+    /// run.
+    pub host_local_dir: Option<PathBuf>,
     /// `reuse_after`: for how long a freed address is not given to another attachment while another
     /// one is free.
     pub reuse_after: Option<Duration>,
@@ -147,8 +150,11 @@ impl Settings {
         let debts_dir = merged
             .node_setting("debts_dir")
             .map_or_else(|| Ok(DEBTS_DIR.into()), |field| absolute(&field));
+        let host_local_dir =
+            merged.node_setting("host_local_dir").map(|field| absolute(&field)).transpose();
         Ok(Self {
             store,
+            host_local_dir: care.unless(host_local_dir, || None)?,
             order: care.unless(order(merged), || AllocationOrder::Auto)?,
             node_name,
             debts_dir: care.unless(debts_dir, || DEBTS_DIR.into())?,

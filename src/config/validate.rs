@@ -13,7 +13,7 @@ use super::main_plugin::MainPlugin;
 use super::merge::Merged;
 use super::routes::{self, Route};
 use super::settings::WhenFull;
-use super::{ConfigError, Mistakes, network_pools, ranges, reservations};
+use super::{ConfigError, Mistakes, network_pools, node_slices, ranges, reservations};
 use crate::addr::{Blocks, Family, Range, Subnet, parse_prefixed};
 use crate::ipam::{ConfiguredRange, RangeSet, Requested, Reservations, Scope, Slicing, Static};
 use crate::json::Json;
@@ -31,7 +31,8 @@ pub struct Network {
     /// The pools from which it takes its addresses, in order of preference. Such a network has no
     /// range sets until a pool serves it.
     pub pools: Vec<String>,
-    /// The slices from which a pool serves it, if the pool has slices.
+    /// The slices from which it takes its addresses, if its pool has slices, or it is cut into some
+    /// itself.
     pub slicing: Option<Rc<Slicing>>,
     /// Which families it gives.
     pub families: Families,
@@ -145,7 +146,11 @@ impl Network {
             beyond.note(complete(&mut requested, merged));
         }
         let mut family_order = Vec::new();
+        let mut slicing = None;
         if pools.is_empty() {
+            if let Some(field) = node_slices::field(merged) {
+                slicing = beyond.note(node_slices::slicing(&field, &named, &ranges.sets));
+            }
             beyond.add(reservations::check(&reservations, &ranges.sets));
             let selected = families.select(ranges.sets, &statics);
             selected.retain_routes(&mut routes);
@@ -165,15 +170,16 @@ impl Network {
             limits::beyond("routes", "routes", routes.len(), limits.routes),
         ];
         counts.into_iter().flatten().for_each(|mistake| beyond.add(mistake));
-        Ok(Self {
-            scope: scope.unwrap_or_default(),
+        let of_slices = slicing.as_ref().map(|slicing| Scope::of_slices(&slicing.pool));
+        let mut network = Self {
+            scope: of_slices.unwrap_or(named),
             main_plugin: MainPlugin::of(merged.whole),
             pods_bring_addresses: pools.is_empty()
                 && ranges.sets.is_empty()
                 && statics.is_empty()
                 && declares_ips(merged.whole),
             pools,
-            slicing: None,
+            slicing: slicing.map(Rc::new),
             families,
             family_order,
             barred: ranges.barred,
@@ -193,7 +199,11 @@ impl Network {
             excludes: ranges.excludes,
             limits,
             beyond,
-        })
+        };
+        if network.slicing.is_some() {
+            network.beyond.add(network.mistakes_with_slices());
+        }
+        Ok(network)
     }
 }
 

@@ -27,8 +27,11 @@ impl Controller {
         let Some((object, holder)) = self.adoption(name) else {
             return Ok(None);
         };
+        let now = Instant::now();
         let held =
             self.state.borrow().held.named(&object.metadata.name).map(|held| held.holder.clone());
+        // If no watch has told of it by then, nobody holds it.
+        let held = held.filter(|held| !matches!(held, Holder::Unknown(until) if *until <= now));
         let recorded = held.as_ref().map(Holder::recorded);
         // Whether somebody holds it will be told soon.
         if matches!(recorded, Some(None)) {

@@ -42,7 +42,7 @@ impl Controller {
     }
 
     async fn take_steps(&self, name: &Name) -> Outcome {
-        let (mut has_looked, mut is_fresh) = (false, false);
+        let (mut has_looked, mut is_fresh, mut is_held) = (false, false, false);
         for _ in 0..MOST_STEPS {
             let step = decide::claim(&self.state.borrow(), name, now(), Instant::now());
             let Some(claim) = self.state.borrow().claim(name).cloned() else {
@@ -62,7 +62,14 @@ impl Controller {
                     is_fresh = true;
                     self.read_claim(name, &claim).await
                 }
-                Step::Hold(candidate) => self.hold(name, &claim, &candidate).await,
+                Step::Hold(candidate) => {
+                    self.hold(name, &claim, &candidate).await.map(|is_new| is_held = is_new)
+                }
+                // The same of what is held.
+                Step::Answer { address, .. } if !is_held => {
+                    is_held = true;
+                    self.read_held(&claim, address).await
+                }
                 Step::Answer { address, prefix, gateway } => {
                     self.answer(name, &claim, address, prefix, gateway).await
                 }
@@ -145,9 +152,15 @@ impl Controller {
         Ok(())
     }
 
-    /// Creates the IPAllocation. From then on, the claim holds the address.
-    async fn hold(&self, name: &Name, claim: &Claim, candidate: &Candidate) -> Result<(), Failure> {
-        let Some(id) = claim.pool.clone() else { return Ok(()) };
+    /// Creates the IPAllocation. From then on, the claim holds the address. Returns whether that was
+    /// done.
+    async fn hold(
+        &self,
+        name: &Name,
+        claim: &Claim,
+        candidate: &Candidate,
+    ) -> Result<bool, Failure> {
+        let Some(id) = claim.pool.clone() else { return Ok(false) };
         let holder = ClaimHolder {
             kind: CLAIM.to_owned(),
             uid: Rc::clone(&claim.version.uid),
@@ -164,9 +177,30 @@ impl Controller {
             .pool(&id)
             .map(|pool| allocation(&holder, &id, pool, candidate.address, candidate.source));
         match object {
-            Some(object) => self.create_allocation(&object, holder).await.map(|_| ()),
-            None => Ok(()),
+            Some(object) => self.create_allocation(&object, holder).await,
+            None => Ok(false),
         }
+    }
+
+    /// Forgets that a claim holds an address if the API server does not have that IPAllocation any
+    /// more: it was set back, and another may hold the address.
+    async fn read_held(&self, claim: &Claim, address: IpAddr) -> Result<(), Failure> {
+        let held = {
+            let state = self.state.borrow();
+            let named = |name: Rc<str>| {
+                let holding = state.held.named(&name)?.clone();
+                let is_it = names::split(&name)?.1 == address;
+                (is_it && holding.holder.claim().is_some()).then_some((name, holding.version))
+            };
+            state.held.of_claim(&claim.version.uid).find_map(named)
+        };
+        let Some((name, version)) = held else { return Ok(()) };
+        let found = self.requests.get_allocation(&name).await?;
+        if found.and_then(|object| object.metadata.uid).as_deref() != Some(&*version.uid) {
+            let name = Name { namespace: "".into(), name };
+            self.apply(|state| state.remove(Kind::Allocations, &name, &version.uid));
+        }
+        Ok(())
     }
 
     /// Creates an IPAllocation. Returns whether that was new: otherwise somebody holds the address.
@@ -176,8 +210,8 @@ impl Controller {
         holder: ClaimHolder,
     ) -> Result<bool, Failure> {
         let note = |holder: Holder, version: Version| {
-            let mut state = self.state.borrow_mut();
-            state.held.insert(&object.metadata.name, Holding { version, holder }, true);
+            let holding = Holding { version, holder };
+            self.state.borrow_mut().note_held(&object.metadata.name, holding);
         };
         note(Holder::Asked(Rc::clone(&holder.uid)), Version::none());
         let unknown = Holder::Unknown(Instant::now() + UNTOLD);
@@ -278,7 +312,12 @@ impl Controller {
         match self.requests.get(&api, &name.name).await? {
             Some(object) => {
                 self.apply(|state| watches::answer(state, &object));
-                Ok(false)
+                // If it is not known now, the watch has told meanwhile that it is gone. The caller
+                // must look again: an address is not free while an answer has it.
+                match self.state.borrow().answer(name) {
+                    Some(_) => Ok(false),
+                    None => Err(Failure::Changed),
+                }
             }
             None => {
                 let known = self.state.borrow().answer(name).map(|known| known.version.uid.clone());

@@ -8,7 +8,7 @@ use super::conditions::{ALLOCATION_FAILED, POOL_EXHAUSTED, POOL_NOT_READY, READY
 use super::pool::{Part, PoolId, PoolKind};
 use super::shapes::{ADDRESS, RELEASE_ADDRESS};
 use super::state::{Answer, Claim, ClaimHolder, Holder, Name, PoolState, State};
-use crate::addr::{address, number, parse_address};
+use crate::addr::{Range, address, number, parse_address};
 use crate::ipam::Source;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -74,6 +74,8 @@ pub struct Reason {
 
 /// A pause in which what others do is told.
 const SOON: Duration = Duration::from_millis(200);
+/// How often a claim looks at addresses of which it will soon be known whether they are held.
+const UNSETTLED: Duration = Duration::from_secs(1);
 
 fn explain(reason: &'static str, message: String) -> Step {
     Step::Explain(Reason { reason, message })
@@ -231,15 +233,42 @@ fn give(
         return Step::Answer { address, prefix: holder.prefix, gateway: holder.gateway };
     }
     if let Some(text) = &claim.wanted {
-        return wanted(state, id, pool, text, instant);
+        return wanted(state, claim, id, pool, text, instant);
     }
     let candidate = promised(state, claim, pool).or_else(|| {
         supply.parts.iter().find_map(|part| lowest_free(state, id, pool, part, instant))
     });
-    match candidate {
-        Some(candidate) => Step::Hold(candidate),
+    if let Some(candidate) = candidate {
+        return Step::Hold(candidate);
+    }
+    let ranges = supply.parts.iter().flat_map(|part| part.addresses.ranges());
+    let unsettled = ranges.filter_map(|range| unsettled(state, claim, pool, &range, instant));
+    match unsettled.min() {
+        Some(pause) => Step::Later(pause),
         None => explain(POOL_EXHAUSTED, exhausted(state, id, pool)),
     }
+}
+
+/// Returns when to look again if it is not known yet whether an address of a range is held: another
+/// claim asks for it, or a request for it was not answered. If it is not held in the end, nothing
+/// tells that.
+fn unsettled(
+    state: &State,
+    claim: &Claim,
+    pool: &PoolState,
+    range: &Range,
+    instant: Instant,
+) -> Option<Duration> {
+    let held = state.held.between(&pool.scope_label, range.first_address(), range.last_address());
+    let pauses = held.filter_map(|(_, holding)| match &holding.holder {
+        Holder::Asked(uid) => (*uid != claim.version.uid).then_some(UNSETTLED),
+        Holder::Unknown(until) => {
+            let left = until.saturating_duration_since(instant).min(UNSETTLED);
+            Some(left).filter(|left| !left.is_zero())
+        }
+        Holder::Attachment(_) | Holder::Claim(_) => None,
+    });
+    pauses.min()
 }
 
 /// Publishes an answer only if its address is held for it. Somebody else may have written the
@@ -311,7 +340,14 @@ fn held_by<'s>(state: &'s State, claim: &Claim) -> Option<(IpAddr, &'s ClaimHold
     held.min_by_key(|(address, _)| *address)
 }
 
-fn wanted(state: &State, id: &PoolId, pool: &PoolState, text: &str, instant: Instant) -> Step {
+fn wanted(
+    state: &State,
+    claim: &Claim,
+    id: &PoolId,
+    pool: &PoolState,
+    text: &str,
+    instant: Instant,
+) -> Step {
     let fails = |reason: String| {
         explain(ALLOCATION_FAILED, format!("annotation hereabouts.dev/address: {reason}"))
     };
@@ -323,7 +359,10 @@ fn wanted(state: &State, id: &PoolId, pool: &PoolState, text: &str, instant: Ins
     let Some(part) = supply.and_then(|supply| supply.part(address)) else {
         return fails(format!("{id} cannot give {address}"));
     };
-    if let Some(holder) = holder(state, id, pool, address, instant) {
+    if let Some(pause) = unsettled(state, claim, pool, &Range::single(address), instant) {
+        return Step::Later(pause);
+    }
+    if let Some(holder) = holder(state, id, pool, address) {
         return fails(format!("{address} is held by {holder}"));
     }
     Step::Hold(Candidate {
@@ -335,23 +374,13 @@ fn wanted(state: &State, id: &PoolId, pool: &PoolState, text: &str, instant: Ins
 }
 
 /// Returns who has an address, for people.
-fn holder(
-    state: &State,
-    id: &PoolId,
-    pool: &PoolState,
-    address: IpAddr,
-    instant: Instant,
-) -> Option<String> {
+fn holder(state: &State, id: &PoolId, pool: &PoolState, address: IpAddr) -> Option<String> {
     let held = state.held.get(&pool.scope_label, address);
-    match held.map(|holding| &holding.holder) {
-        Some(holder @ (Holder::Claim(_) | Holder::Attachment(_))) => holder.told(),
-        Some(Holder::Asked(_)) => Some("another claim".to_owned()),
-        Some(Holder::Unknown(until)) if instant < *until => Some("another holder".to_owned()),
-        Some(Holder::Unknown(_)) | None => state
-            .answers_of(id)
-            .find(|(found, _)| *found == address)
-            .map(|(_, name)| format!("{ADDRESS} {name}")),
-    }
+    held.and_then(|holding| holding.holder.told()).or_else(|| {
+        let mut answers = state.answers_of(id);
+        let found = answers.find(|(found, _)| *found == address);
+        found.map(|(_, name)| format!("{ADDRESS} {name}"))
+    })
 }
 
 /// Returns the lowest address that is neither held nor in an answer of the pool.
@@ -400,4 +429,99 @@ fn exhausted(state: &State, id: &PoolId, pool: &PoolState) -> String {
         "{id} has no free address: all {total} are held, {} of them by its claims; enlarge the pool, or delete claims or pods that are no longer needed",
         state.answer_count(id)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::shapes::CLAIM;
+    use crate::controller::state::{Holding, Version, Work};
+    use crate::controller::watches;
+    use crate::store::kube::objects::names;
+    use serde_json::{Value, json};
+    use std::collections::BTreeSet;
+
+    /// Returns a state with a pool of one address, and a claim of it that has its finalizer.
+    fn state(annotations: &Value) -> State {
+        let mut state = State::new(BTreeSet::new(), true);
+        let pool = json!({
+            "metadata": {"name": "pool", "namespace": "default", "uid": "pool"},
+            "spec": {"addresses": ["10.0.0.1"], "prefix": 24},
+        });
+        let pool = serde_json::from_value(pool).unwrap();
+        watches::pool(&mut state, PoolKind::InCluster, &pool);
+        let claim = json!({
+            "metadata": {
+                "name": "a", "namespace": "default", "uid": "claim", "finalizers": [RELEASE_ADDRESS],
+                "annotations": annotations,
+            },
+            "spec": {"poolRef": {
+                "apiGroup": "ipam.cluster.x-k8s.io", "kind": "InClusterIPPool", "name": "pool",
+            }},
+        });
+        watches::claim(&mut state, &serde_json::from_value(claim).unwrap());
+        state
+    }
+
+    fn name() -> Name {
+        Name { namespace: "default".into(), name: "a".into() }
+    }
+
+    fn next(state: &State, instant: Instant) -> Step {
+        claim(state, &name(), SystemTime::UNIX_EPOCH, instant)
+    }
+
+    /// Returns the name of the IPAllocation of the pool's address.
+    fn held_name(state: &State) -> String {
+        let (_, pool) = state.pools().next().unwrap();
+        names::object(&pool.scope, "10.0.0.1".parse().unwrap())
+    }
+
+    fn held(state: &mut State, holder: Holder) {
+        let name = held_name(state);
+        state.note_held(&name, Holding { version: Version::none(), holder });
+    }
+
+    /// Nothing tells that an address is free whose creation failed, or that another claim did not
+    /// take. So the claim must not wait for a word.
+    #[test]
+    fn a_claim_looks_again_while_it_is_not_known_whether_an_address_is_held() {
+        let begun = Instant::now();
+        let until = begun + Duration::from_secs(10);
+        for annotations in [json!({}), json!({"hereabouts.dev/address": "10.0.0.1"})] {
+            let mut state = state(&annotations);
+            assert!(matches!(next(&state, begun), Step::Hold(_)));
+            held(&mut state, Holder::Unknown(until));
+            assert_eq!(next(&state, begun), Step::Later(UNSETTLED));
+            let near = until - Duration::from_millis(300);
+            assert_eq!(next(&state, near), Step::Later(Duration::from_millis(300)));
+            assert!(matches!(next(&state, until), Step::Hold(_)));
+            held(&mut state, Holder::Asked("other".into()));
+            assert_eq!(next(&state, until), Step::Later(UNSETTLED));
+            held(&mut state, Holder::Asked("claim".into()));
+            assert!(matches!(next(&state, until), Step::Hold(_)), "its own promise");
+        }
+    }
+
+    /// The answer to the creation was lost, and the watch tells of it.
+    #[test]
+    fn a_claim_is_looked_at_when_a_watch_tells_that_an_address_is_held_for_it() {
+        let mut state = state(&json!({}));
+        let holder = ClaimHolder {
+            kind: CLAIM.to_owned(),
+            uid: "claim".into(),
+            name: name(),
+            pool: None,
+            prefix: 24,
+            gateway: None,
+            is_ending: false,
+            later_format: None,
+        };
+        let version = Version { uid: "held".into(), revision: "7".into() };
+        let holding = Holding { version, holder: Holder::Claim(Box::new(holder)) };
+        let held = held_name(&state);
+        assert!(state.apply_allocation(&held, holding.clone()).contains(&Work::Claim(name())));
+        assert!(matches!(next(&state, Instant::now()), Step::Answer { .. }));
+        assert_eq!(state.apply_allocation(&held, holding), [], "it is known");
+    }
 }

@@ -9,6 +9,7 @@ use super::requests::{Answered, Failure};
 use super::shapes::{GeometryObject, SliceObject, resource};
 use super::state::{State, Version};
 use super::work::Controller;
+use crate::ipam::names_network;
 use crate::store::kube::objects::{ip_allocation as allocation, ip_slice, slice_geometry};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
@@ -89,7 +90,9 @@ impl Geometries {
         for geometry in found {
             // The watch may be behind.
             let pool = controller.requests.own_pools();
-            if controller.requests.get(&pool, &geometry.pool).await?.is_none() {
+            if names_network(&geometry.pool)
+                || controller.requests.get(&pool, &geometry.pool).await?.is_none()
+            {
                 gone.push(geometry);
             }
         }
@@ -108,7 +111,9 @@ impl Geometries {
                 version,
             );
             match deleted.await {
-                Ok(()) => tracing::info!("deleted IPSliceGeometry {name}: IPPool {pool} is gone"),
+                Ok(()) => {
+                    tracing::info!("deleted IPSliceGeometry {name}: nobody uses {pool} any more")
+                }
                 // The next look sees what it is now.
                 Err(Failure::Gone | Failure::Changed) => {}
                 Err(failure) => return Err(failure),

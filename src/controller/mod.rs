@@ -3,6 +3,7 @@
 //!
 //! One thread runs everything, so nothing here is locked. The tasks are:
 //! - `watches`: reads what the API server has into `state`, and tells what changed
+//! - `recovery`: whether the API server was away, or was set back
 //! - `ipam_claims`: the claims of pods: their status, and what those hold that are gone
 //! - `claims`: answers the claims whose pool, address or cluster has changed
 //! - `provider`: whether the provider of Cluster API runs, too. Then no claim of its pools is answered
@@ -50,6 +51,7 @@ pub mod pool;
 pub mod pool_events;
 pub mod pool_metrics;
 pub mod provider;
+mod recovery;
 pub mod released_slices;
 pub mod requests;
 pub mod sent_events;

@@ -29,7 +29,8 @@ pub struct PoolNumbers {
     pub free: u128,
     /// The addresses of claims of this pool that are no longer in it.
     pub out_of_range: u128,
-    /// Whether the pool has slices. Then only nodes know which addresses are held.
+    /// Whether the pool has slices. Then `held` is what their nodes have published, and an address
+    /// that is free is so for one node.
     pub has_slices: bool,
     /// The slices, if it has any, and if they have been read.
     pub slices: Option<SliceNumbers>,
@@ -48,6 +49,10 @@ pub struct SliceNumbers {
     pub owned: u32,
     /// Those that an operator released, and that no node may claim yet.
     pub released: u32,
+    /// Those that are not free and whose nodes publish nothing.
+    pub unpublished: u32,
+    /// The addresses that are held in the others.
+    pub held: u64,
 }
 
 impl SliceNumbers {

@@ -65,7 +65,7 @@ pub fn full(census: &Census) -> Told {
 /// Returns the condition `Full` of a pool with slices. Nodes may have room in slices that they own.
 #[must_use]
 pub fn full_of_slices(slices: &SliceNumbers) -> Told {
-    let SliceNumbers { total, owned, released } = slices;
+    let SliceNumbers { total, owned, released, .. } = slices;
     let mut message = format!("nodes own {owned} of {total} slices");
     if 0 < *released {
         message.push_str(&format!("; released, and not removed yet: {released}"));
@@ -304,7 +304,7 @@ mod tests {
             // Slices of an earlier pool of the name.
             (1, 2, 0, "Full", "nodes own 2 of 1 slices"),
         ] {
-            let numbers = SliceNumbers { total, owned, released };
+            let numbers = SliceNumbers { total, owned, released, ..SliceNumbers::default() };
             let told = full_of_slices(&numbers);
             assert_eq!((told.reason, told.is_true), (reason, reason != "Room"), "{numbers:?}");
             assert!(told.message.contains(message), "{}", told.message);
@@ -314,7 +314,8 @@ mod tests {
     #[test]
     fn a_pool_with_slices_does_not_say_how_many_addresses_are_held() {
         let census = Census { families: vec![of(Family::V4, 0, 16)], ..Census::default() };
-        let slices = Some(SliceNumbers { total: 4, owned: 1, released: 1 });
+        let (total, owned, released) = (4, 1, 1);
+        let slices = Some(SliceNumbers { total, owned, released, unpublished: 1, held: 9 });
         let at = SystemTime::UNIX_EPOCH;
         let first = Numbers::Slices(&census, slices);
         let first = status(&Status::default(), &[], first, 1, at);

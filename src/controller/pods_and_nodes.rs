@@ -5,17 +5,17 @@
 
 use super::events::Regarding;
 use super::leaks::{LOOK, Leak};
+use super::recovery;
 use super::slim::{Fields, Slim, resource};
 use super::state::Name;
 use super::watches::text_of;
 use super::work::Controller;
 use crate::store::kube::objects::evidence::{NodeObject, PodObject};
 use crate::store::kube::objects::ip_allocation as allocation;
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use k8s::ResourceExt;
 use k8s::api::Api;
-use k8s::runtime::WatchStreamExt;
-use k8s::runtime::watcher::{self, Event, watcher};
+use k8s::runtime::watcher::Event;
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::Duration;
@@ -59,8 +59,7 @@ pub async fn tell(controller: &Controller, leak: &Leak) {
 
 async fn watch<T: Fields>(controller: &Controller) {
     let api: Api<Slim<T>> = controller.requests.all(&resource::<T>());
-    let config = watcher::Config::default().page_size(PAGE);
-    let start = || watcher(api.clone(), config.clone()).default_backoff().boxed();
+    let start = || recovery::watching(&api, PAGE);
     let mut events = start();
     let mut seen = HashSet::new();
     let mut said = String::new();

@@ -1,6 +1,6 @@
-//! The metrics of pools, as text. There are at most six for each pool, and three
-//! for one with slices. In a registry they would be as many
-//! objects, which are made again for each request: that takes several times as long.
+//! The metrics of pools, as text. There are at most six for each pool, and four more for one with
+//! slices. In a registry they would be as many objects, which are made again for each request: that
+//! takes several times as long.
 
 use super::overview::{PoolNumbers, SliceNumbers};
 use std::fmt::Write;
@@ -14,7 +14,7 @@ const METRICS: [(&str, &str, Value); 6] = [
         Some(pool.total)
     }),
     ("hereabouts_pool_addresses_held", "Addresses of the pool that are held.", |pool| {
-        (!pool.has_slices).then_some(pool.held)
+        (!pool.has_slices || pool.slices.is_some()).then_some(pool.held)
     }),
     (
         "hereabouts_pool_addresses_free",
@@ -36,6 +36,12 @@ const METRICS: [(&str, &str, Value); 6] = [
 
 /// Name and help of the metric of slices.
 const SLICES: (&str, &str) = ("hereabouts_pool_slices", "Slices of the pool, by state.");
+
+/// Name and help of the metric of those of which nothing is known.
+const UNPUBLISHED: (&str, &str) = (
+    "hereabouts_pool_slices_unpublished",
+    "Slices that are not free and whose nodes do not publish how many of their addresses are held.",
+);
 
 /// How many slices are in a state.
 type Count = fn(&SliceNumbers) -> u32;
@@ -68,18 +74,26 @@ pub fn write(text: &mut String, pools: &[PoolNumbers]) {
 }
 
 fn write_slices(text: &mut String, pools: &[PoolNumbers], labels: &[String]) {
-    let (name, help) = SLICES;
-    let known = pools.iter().zip(labels);
-    let mut known = known.filter_map(|(pool, labels)| Some((pool.slices?, labels))).peekable();
-    if known.peek().is_none() {
+    let known: Vec<(SliceNumbers, &String)> = pools
+        .iter()
+        .zip(labels)
+        .filter_map(|(pool, labels)| Some((pool.slices?, labels)))
+        .collect();
+    if known.is_empty() {
         return;
     }
+    let (name, help) = SLICES;
     let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n");
-    for (slices, labels) in known {
+    for (slices, labels) in &known {
         let labels = labels.trim_end_matches('}');
         for (state, count) in STATES {
-            let _ = writeln!(text, r#"{name}{labels},state="{state}"}} {}"#, count(&slices));
+            let _ = writeln!(text, r#"{name}{labels},state="{state}"}} {}"#, count(slices));
         }
+    }
+    let (name, help) = UNPUBLISHED;
+    let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n");
+    for (slices, labels) in &known {
+        let _ = writeln!(text, "{name}{labels} {}", slices.unpublished);
     }
 }
 
@@ -129,7 +143,7 @@ mod tests {
         let total = " 170141183460469231731687303715884105728";
         assert_eq!(values, [total, " 3", " 7", " 1", " 0", " 4"]);
         assert_eq!(text.lines().count(), 3 * METRICS.len());
-        let slices = SliceNumbers { total: 9, owned: 2, released: 1 };
+        let slices = SliceNumbers { total: 9, owned: 2, released: 1, unpublished: 1, held: 3 };
         let sliced = PoolNumbers { has_slices: true, slices: Some(slices), ..pool };
         let mut text = String::new();
         write(&mut text, &[sliced]);
@@ -138,7 +152,11 @@ mod tests {
             let line = format!("hereabouts_pool_slices{labels},state=\"{state}\"}} {count}");
             assert!(text.lines().any(|found| found == line), "{line}: {text}");
         }
-        // Only nodes know them.
-        assert!(!text.contains("addresses_held{") && !text.contains("addresses_free{"), "{text}");
+        for line in ["addresses_held", "slices_unpublished"].iter().zip([3, 1]) {
+            let line = format!("hereabouts_pool_{}{labels} {}", line.0, line.1);
+            assert!(text.lines().any(|found| found == line), "{line}: {text}");
+        }
+        // An address is free for the node of its slice only.
+        assert!(!text.contains("addresses_free{"), "{text}");
     }
 }

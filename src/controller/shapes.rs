@@ -8,10 +8,11 @@
 use super::network_ranges;
 use crate::store::kube::objects::ip_allocation_status;
 use crate::store::kube::objects::ip_pool_status::Condition;
+use crate::store::kube::objects::ip_slice_status;
 use crate::store::kube::objects::slice_geometry;
 use k8s::api::{ApiResource, DynamicObject, GroupVersionKind, Object};
 use k8s::core::object::NotUsed;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use crate::store::kube::objects::cluster_api::{
     ADDRESS, AddressSpec, CLAIM, IPAM, NameRef, PoolRef, SCOPE, SCOPE_IN_USE,
@@ -50,8 +51,8 @@ pub type IpamClaimObject = DynamicObject;
 pub type ServiceRangesObject = Object<ServiceRanges, NotUsed>;
 /// A NetworkAttachmentDefinition. `network_ranges` reads it.
 pub type NetworkObject = DynamicObject;
-/// An IPSlice: the fields of it that say who owns which addresses.
-pub type SliceObject = Object<SliceSpec, NotUsed>;
+/// An IPSlice: the fields of it that say who owns which addresses, and what its node publishes.
+pub type SliceObject = Object<SliceSpec, SliceStatus>;
 /// An IPSliceGeometry: the pool that it is of.
 pub type GeometryObject = Object<GeometrySpec, NotUsed>;
 /// An IPAllocation: the fields of it that say who holds the address, and the marks on it.
@@ -179,6 +180,22 @@ pub struct SliceSpec {
     /// When an operator released the slice.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub released: Option<String>,
+}
+
+/// What the node of a slice publishes. One that cannot be read counts as nothing.
+#[derive(Debug, Clone, Default)]
+pub struct SliceStatus(pub Option<ip_slice_status::Status>);
+
+impl<'de> Deserialize<'de> for SliceStatus {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        ip_slice_status::readable(deserializer).map(Self)
+    }
+}
+
+impl Serialize for SliceStatus {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
 }
 
 /// Returns the resource of a kind, with the plural that it has.

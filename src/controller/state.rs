@@ -9,6 +9,7 @@ mod clusters;
 mod gone;
 mod held;
 mod ipam_claims;
+mod listing;
 mod numbers;
 mod objects;
 mod others;
@@ -18,8 +19,9 @@ mod slices;
 use gone::Gone;
 pub use held::{ClaimHolder, Held, Holder, Holding};
 pub use ipam_claims::{Finding, IpamClaim};
+use listing::Listings;
 pub use objects::{Answer, Claim, Cluster, Name, OwnPool, PoolState, Provider, Said, Version};
-pub use slices::Slice;
+pub use slices::{Published, Slice};
 
 use super::network_ranges::NetworkRanges;
 use super::pool::{PoolId, PoolKind};
@@ -100,9 +102,8 @@ pub struct State {
     needed: BTreeSet<Kind>,
     /// What has been read once.
     read: BTreeSet<Kind>,
-    /// What is being read from the beginning. Revisions may have gone back, if the API server was
-    /// restored from a backup.
-    listing: BTreeSet<Kind>,
+    /// What is being read from the beginning.
+    listings: Listings,
     /// Objects that are gone. The answer to a write may come after the watch told of the end.
     gone: Gone,
     /// Whether a claim's status has conditions as other objects have them. Before Cluster API's
@@ -209,10 +210,14 @@ impl State {
     /// Returns whether an answer of a pool has this address.
     #[must_use]
     pub fn is_answered(&self, pool: &PoolId, address: IpAddr) -> bool {
-        self.answers_of.get(pool).is_some_and(|answers| {
-            let from = (address, Name::default());
-            answers.range(from..).next().is_some_and(|(found, _)| *found == address)
-        })
+        self.answered_with(pool, address).next().is_some()
+    }
+
+    /// Returns the answers of a pool that have this address.
+    fn answered_with(&self, pool: &PoolId, address: IpAddr) -> impl Iterator<Item = &Name> {
+        let answers = self.answers_of.get(pool).into_iter();
+        let from = answers.flat_map(move |answers| answers.range((address, Name::default())..));
+        from.take_while(move |(found, _)| *found == address).map(|(_, name)| name)
     }
 
     /// Notes that a claim waits for its pool.
@@ -249,45 +254,6 @@ impl State {
         self.read.clear();
     }
 
-    /// Notes that all objects of a kind will now be read from the beginning.
-    pub fn begin(&mut self, kind: Kind) {
-        self.listing.insert(kind);
-        self.gone = Gone::default();
-    }
-
-    fn is_old(&self, kind: Kind, found: &Version, known: &Version) -> bool {
-        !self.listing.contains(&kind) && !objects::is_newer(found, known)
-    }
-
-    /// Notes that all objects of a kind have been read, and forgets those that were not among them.
-    pub fn finish(&mut self, kind: Kind, seen: &HashSet<Name>) -> Vec<Work> {
-        self.read.insert(kind);
-        self.listing.remove(&kind);
-        let gone: Vec<Name> = match kind {
-            Kind::Claims => missing(&self.claims, seen),
-            Kind::Answers => missing(&self.answers, seen),
-            Kind::Clusters => missing(&self.clusters, seen),
-            Kind::Services => self.services.names().filter(|name| !seen.contains(name)).collect(),
-            Kind::IpamClaims => self.ipam_claims.missing(seen),
-            Kind::Slices => self.slices.missing(seen),
-            Kind::Networks => self.networks.names().filter(|name| !seen.contains(name)).collect(),
-            Kind::Allocations => self.held.names().filter(|name| !seen.contains(name)).collect(),
-            Kind::Pools(of) => {
-                let known =
-                    self.pools.keys().filter(|id| id.kind == of).map(|id| Name::of_pool(id));
-                known.filter(|name| !seen.contains(name)).collect()
-            }
-        };
-        let mut work: Vec<Work> = gone.iter().flat_map(|name| self.forget(kind, name)).collect();
-        match kind {
-            Kind::Pools(_) => work.extend(self.own_pools()),
-            Kind::Networks => work.extend(self.networks_are_read()),
-            Kind::Slices => work.extend(self.pools_with_slices()),
-            _ => {}
-        }
-        work
-    }
-
     /// Notes that the API server does not know a kind, so that it has no such object.
     pub fn not_served(&mut self, kind: Kind) -> Vec<Work> {
         let is_new = self.read.insert(kind);
@@ -301,23 +267,28 @@ impl State {
     /// Forgets an object that is gone, unless another one of its name is known by now. Returns what
     /// to look at.
     pub fn remove(&mut self, kind: Kind, name: &Name, uid: &str) -> Vec<Work> {
-        let known = match kind {
+        let is_by_name =
+            matches!(kind, Kind::Clusters | Kind::Services | Kind::Networks | Kind::Slices);
+        let is_known = self.version(kind, name).is_some_and(|known| *known.uid == *uid);
+        if !is_by_name {
+            self.gone.insert(kind, uid.into());
+        }
+        match is_by_name || is_known {
+            true => self.forget(kind, name),
+            false => Vec::new(),
+        }
+    }
+
+    /// Returns which object of a name is known, unless objects of the kind are known by their name
+    /// alone.
+    fn version(&self, kind: Kind, name: &Name) -> Option<&Version> {
+        match kind {
             Kind::Claims => self.claims.get(name).map(|known| &known.version),
             Kind::Answers => self.answers.get(name).map(|known| &known.version),
             Kind::Pools(of) => self.pools.get(&id_of(of, name)).map(|known| &known.version),
             Kind::Allocations => self.held.named(&name.name).map(|known| &known.version),
             Kind::IpamClaims => self.ipam_claims.version(name),
-            // These are known by their name alone.
-            Kind::Clusters | Kind::Services | Kind::Networks | Kind::Slices => {
-                return self.forget(kind, name);
-            }
-        };
-        match known {
-            Some(known) if *known.uid == *uid => self.forget(kind, name),
-            _ => {
-                self.gone.insert(uid.into());
-                Vec::new()
-            }
+            Kind::Clusters | Kind::Services | Kind::Networks | Kind::Slices => None,
         }
     }
 
@@ -328,9 +299,6 @@ impl State {
             Kind::Pools(of) => {
                 let id = id_of(of, name);
                 let gone = self.pools.remove(&id);
-                if let Some(pool) = &gone {
-                    self.gone.insert(Rc::clone(&pool.version.uid));
-                }
                 let mut work = self.work_of_pool(&id);
                 if let Some(pool) = gone {
                     work.extend(self.neighbors(&pool));
@@ -364,23 +332,21 @@ impl State {
 
     /// Notes a claim. Returns what to look at.
     pub fn apply_claim(&mut self, name: Name, claim: Claim) -> Vec<Work> {
-        if self.gone.contains(&claim.version.uid) {
+        let known = self.claims.get(&name);
+        if self.is_old(Kind::Claims, &name, &claim.version, known.map(|known| &known.version)) {
             return Vec::new();
         }
-        if let Some(known) = self.claims.get(&name) {
-            if self.is_old(Kind::Claims, &claim.version, &known.version) {
-                return Vec::new();
-            }
-            if known.pool != claim.pool
-                && let Some(pool) = known.pool.clone()
-            {
-                self.forget_claim_of(&pool, &name);
-            }
+        if let Some(known) = known
+            && known.pool != claim.pool
+            && let Some(pool) = known.pool.clone()
+        {
+            self.forget_claim_of(&pool, &name);
         }
         if let Some(pool) = &claim.pool {
             self.claims_of.entry(Rc::clone(pool)).or_default().insert(name.clone());
         }
         self.left.remove(&name);
+        self.listings.note(Kind::Claims, &name);
         self.claims.insert(name.clone(), claim);
         vec![Work::Claim(name)]
     }
@@ -399,7 +365,6 @@ impl State {
         let Some(claim) = self.claims.remove(name) else {
             return Vec::new();
         };
-        self.gone.insert(Rc::clone(&claim.version.uid));
         let mut work: Vec<Work> =
             self.held.of_claim(&claim.version.uid).map(Work::Allocation).collect();
         if self.answers.contains_key(name) {
@@ -415,14 +380,11 @@ impl State {
     /// Notes a pool. Returns what to look at.
     pub fn apply_pool(&mut self, id: PoolId, pool: PoolState) -> Vec<Work> {
         let id = self.id(id);
+        let (kind, name) = (Kind::Pools(id.kind), Name::of_pool(&id));
         let known = self.pools.get(&id);
         // The answer to the write that took its last finalizer may come after the message that it
         // is gone.
-        if self.gone.contains(&pool.version.uid)
-            || known.is_some_and(|known| {
-                self.is_old(Kind::Pools(id.kind), &pool.version, &known.version)
-            })
-        {
+        if self.is_old(kind, &name, &pool.version, known.map(|known| &known.version)) {
             return Vec::new();
         }
         let only_numbers = known.is_some_and(|known| known.is_same_but_for_numbers(&pool));
@@ -433,13 +395,14 @@ impl State {
         let same_addresses = known.is_some_and(|known| known.has_same_addresses(&pool));
         let hull = pool.reach().collect();
         let pool = PoolState { written_at, empty_since, said, hull, ..pool };
+        self.listings.note(kind, &name);
         let before = self.pools.insert(Rc::clone(&id), pool.clone());
         if only_numbers {
             return Vec::new();
         }
         let mut work = self.work_of_pool(&id);
         // After all have been read, all are looked at.
-        if !same_addresses && !self.listing.contains(&Kind::Pools(id.kind)) {
+        if !same_addresses && !self.listings.contains(kind) {
             work.extend(before.iter().flat_map(|before| self.neighbors(before)));
             work.extend(self.neighbors(&pool));
         }
@@ -460,28 +423,32 @@ impl State {
 
     /// Notes that an address is held. Returns what to look at.
     pub fn apply_allocation(&mut self, name: &str, holding: Holding) -> Vec<Work> {
-        let is_of_claim = matches!(holding.holder, Holder::Claim(_));
-        let is_anew = self.listing.contains(&Kind::Allocations);
-        if !self.held.insert(name, holding, is_anew) {
+        let claim = holding.holder.claim().map(|holder| holder.name.clone());
+        if !self.insert_held(name, holding) {
             return Vec::new();
         }
         let mut work = self.own_pools_of(name);
-        if is_of_claim {
+        if let Some(claim) = claim {
             work.push(Work::Allocation(name.into()));
+            // The answer to the creation was lost, or another replica has created it.
+            let waits = self.claims.get(&claim).is_some_and(Claim::is_open);
+            work.extend(waits.then_some(Work::Claim(claim)));
         }
         work
     }
 
-    /// Returns the claims that may now get an address, and the pools whose numbers change, because
-    /// an address of a scope was freed.
+    /// Returns the claims that may now get an address, the answers that have it although another
+    /// held it, and the pools whose numbers change, because an address of a scope was freed.
     fn work_of_freed(&self, scope: &str, address: IpAddr) -> Vec<Work> {
-        let of_scope = self.pools.iter().filter(|(_, pool)| *pool.scope_label == *scope);
-        let work = of_scope.filter(|(_, pool)| pool.may_count(address)).flat_map(|(id, _)| {
+        let of_scope = || self.pools.iter().filter(|(_, pool)| *pool.scope_label == *scope);
+        let answers = of_scope().flat_map(|(id, _)| self.answered_with(id, address));
+        let adoptions = answers.cloned().map(Work::Adoption);
+        let looks = of_scope().filter(|(_, pool)| pool.may_count(address)).flat_map(|(id, _)| {
             let mut work = self.next_in_line(id, address);
             work.push(Work::Pool(Rc::clone(id)));
             work
         });
-        work.collect()
+        adoptions.chain(looks).collect()
     }
 
     /// Returns all work that there is, for a look at everything.
@@ -508,11 +475,6 @@ impl State {
     pub fn has_read_allocations(&self) -> bool {
         self.read.contains(&Kind::Allocations)
     }
-}
-
-/// Returns the names that are known and were not seen.
-fn missing<T>(known: &HashMap<Name, T>, seen: &HashSet<Name>) -> Vec<Name> {
-    known.keys().filter(|name| !seen.contains(*name)).cloned().collect()
 }
 
 fn id_of(kind: PoolKind, name: &Name) -> PoolId {

@@ -3,6 +3,7 @@
 use super::extent::Extent;
 use super::network_ranges;
 use super::pool::{PoolId, PoolKind, Supply};
+use super::recovery;
 use super::shapes::{
     AddressObject, AllocationObject, CORE, ClaimObject, ClusterObject, IpamClaimObject,
     NetworkObject, OwnPoolObject, PAUSED, PoolObject, SCOPE, SCOPE_IN_USE, ServiceRangesObject,
@@ -18,22 +19,15 @@ use crate::config::Pool;
 use crate::ipam::{IPAM_CLAIM, IPAM_CLAIM_GROUP, Scope};
 use crate::json::Json;
 use crate::store::kube::objects::{ip_allocation as allocation, ip_slice, ipam_claim, names};
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use k8s::api::{Api, ApiResource};
-use k8s::runtime::WatchStreamExt;
-use k8s::runtime::watcher::{self, Event, watcher};
+use k8s::runtime::watcher::{self, Event};
 use k8s::{Resource, ResourceExt};
 use std::collections::{BTreeSet, HashSet};
 use std::fmt::Debug;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::time::Instant;
 
-/// How often the revision of the API server is compared with the one before.
-const LOOK_BACK: Duration = Duration::from_secs(10);
-/// How often everything is read from the beginning. If the API server was set back and has since
-/// caught up, a watch goes on without a word, and has missed something.
-const READ_AGAIN: Duration = Duration::from_secs(1800);
 /// How many objects one answer to a list has at most.
 const PAGE: u32 = 500;
 /// The same for networks. One may have 1.5 MB, and everybody with rights in a namespace may write
@@ -67,7 +61,7 @@ pub async fn run(controller: Rc<Controller>, clusters: String, has_services: boo
     let networks = resource(network_ranges::GROUP, network_ranges::VERSION, network_ranges::KIND);
     let of = |kind: PoolKind| resource(kind.group(), kind.version(), kind.name());
     futures::join!(
-        read_again(&controller),
+        recovery::run(&controller),
         one(
             &controller,
             Kind::Pools(PoolKind::InCluster),
@@ -117,8 +111,7 @@ async fn one<K>(
         + 'static,
 {
     let page = if kind == Kind::Networks { PAGE_OF_NETWORKS } else { PAGE };
-    let config = watcher::Config::default().page_size(page);
-    let start = || watcher(api.clone(), config.clone()).default_backoff().boxed();
+    let start = || recovery::watching(&api, page);
     let mut events = start();
     let mut seen = HashSet::new();
     let mut again = controller.again.subscribe();
@@ -181,32 +174,6 @@ async fn one<K>(
                 () = tokio::time::sleep(NOT_SERVED) => {}
                 _ = again.changed() => events = start(),
             }
-        }
-    }
-}
-
-/// Reads everything from the beginning from time to time, and at once if the API server was set
-/// back: restored from a backup. A watch does not tell that. It starts from a later state than the
-/// server has, and stays silent until the server has reached it.
-async fn read_again(controller: &Controller) {
-    let mut since = Instant::now();
-    loop {
-        tokio::time::sleep(LOOK_BACK).await;
-        // What a watch tells during the request may be newer than its answer.
-        let before = controller.highest.get();
-        // Without any answer, there is nothing to compare.
-        let Ok(now) = controller.requests.revision().await else { continue };
-        let is_set_back = now < before;
-        let seen = controller.highest.get();
-        controller.highest.set(if is_set_back { now } else { now.max(seen) });
-        if is_set_back {
-            tracing::error!("the API server was set back: everything is read again");
-        }
-        if is_set_back || READ_AGAIN < since.elapsed() {
-            since = Instant::now();
-            // An old claim beside new answers would be answered again.
-            controller.state.borrow_mut().read_again();
-            controller.again.send_replace(());
         }
     }
 }

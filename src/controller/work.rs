@@ -137,6 +137,12 @@ impl Controller {
         self.changed.notify_one();
     }
 
+    /// Tries at once what waits because it failed: the API server was away, and answers again.
+    pub(super) fn try_again(&self) {
+        let failed: Vec<Work> = self.failures.borrow_mut().drain().map(|(work, _)| work).collect();
+        self.add(failed);
+    }
+
     /// Notes the revision of an object that a watch told of.
     pub fn saw(&self, metadata: &k8s::api::ObjectMeta) {
         let revision = metadata.resource_version.as_deref().and_then(|text| text.parse().ok());

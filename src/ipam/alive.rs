@@ -54,6 +54,9 @@ pub enum Doubt {
     /// A record of another boot, but its namespace is seen.
     #[error("the record is from another boot, but its namespace still exists")]
     Seen,
+    /// The record was imported from elsewhere.
+    #[error("the record was imported, and the node has not looked for the namespace yet")]
+    Unseen,
     /// ADD could not examine the namespace.
     #[error("ADD could not access the namespace")]
     NeverSeen,
@@ -153,6 +156,13 @@ pub fn classify_record(record: &Record, here: &dyn Here) -> Life {
             Boot::Unsure(doubt) => Life::Doubted(doubt),
         };
     };
+    if netns.is_unseen() {
+        return match boot {
+            Boot::Another => Life::Dead,
+            Boot::Unsure(doubt) => Life::Doubted(doubt),
+            Boot::Same | Boot::Masked => Life::Doubted(Doubt::Unseen),
+        };
+    }
     let examined = here.examine(&netns.path);
     let is_there = netns.inode != 0 && examined.seen == Seen::Namespace(netns.inode);
     match boot {
@@ -430,6 +440,21 @@ mod tests {
         assert_eq!(classify_record(&old, &told(Seen::Gone, 3)), Life::Dead);
         assert_eq!(classify_record(&old, &told(Seen::Namespace(7), 3)), Life::Alive);
         assert_eq!(classify_record(&old, &told(Seen::File, 3)), Life::Doubted(Doubt::Mounts));
+    }
+
+    #[test]
+    fn an_imported_record_is_in_doubt_until_the_node_has_looked_or_has_booted() {
+        let imported = Record { netns: Some(Netns::unseen()), view: None, ..record(1) };
+        for seen in [Seen::Gone, Seen::Unclear] {
+            assert_eq!(classify_record(&imported, &told(seen, 2)), Life::Doubted(Doubt::Unseen));
+        }
+        let here = Told { boot: "tomorrow", ..told(Seen::Gone, 2) };
+        assert_eq!(classify_record(&imported, &here), Life::Dead);
+        // A version that does not know of imports compares the place.
+        let netns = Netns::unseen();
+        let life =
+            classify_in_boot(&netns, None, &told(Seen::Gone, 2).examined, &told(Seen::Gone, 2));
+        assert_eq!(life, Life::Doubted(Doubt::Directory));
     }
 
     #[test]

@@ -75,6 +75,22 @@ pub struct Netns {
     pub directory_device: u64,
 }
 
+impl Netns {
+    /// Returns the namespace of a sandbox that the node has not looked for yet: the record was
+    /// imported from elsewhere. No process has this path, and no directory this device, so that
+    /// versions that do not know of imports are in doubt about it, too.
+    #[must_use]
+    pub fn unseen() -> Self {
+        Self { path: "/proc/0/ns/net".into(), inode: 0, directory_device: 0 }
+    }
+
+    /// Returns whether it is [`Self::unseen`].
+    #[must_use]
+    pub fn is_unseen(&self) -> bool {
+        *self == Self::unseen()
+    }
+}
+
 /// The reason why an address was chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {

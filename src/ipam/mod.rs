@@ -40,7 +40,7 @@ pub use request::{
 };
 pub use request_error::RequestError;
 pub use reservation::{Owner, OwnerKind, Reservation, Reservations};
-pub use slicing::{Block, Geometry, Slicing};
+pub use slicing::{Block, Geometry, Slicing, names_network};
 pub use sticky::{Sticky, StickyOwner, of_owner};
 pub use texts::Texts;
 pub use view::{Directory, MountNamespace, View};

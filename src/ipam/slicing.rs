@@ -43,6 +43,16 @@ impl Block {
     pub fn contains(&self, address: IpAddr) -> bool {
         self.of(Family::of(address)).is_some_and(|subnet| subnet.contains(address))
     }
+
+    /// Returns whether both have an address in common.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let both = [(self.v4, other.v4), (self.v6, other.v6)];
+        both.into_iter().any(|pair| match pair {
+            (Some(one), Some(two)) => one.whole().intersection(&two.whole()).is_some(),
+            _ => false,
+        })
+    }
 }
 
 impl std::fmt::Display for Block {
@@ -55,6 +65,9 @@ impl std::fmt::Display for Block {
 
 /// How a pool is cut: its ranges, and the prefix length of a slice in each family that they have.
 /// The ranges may grow at the end. Nothing else ever changes.
+///
+/// The subnet of one family may have room for more slices than that of the other, as a /64 has. The
+/// rest of it is in no slice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Geometry {
     ranges: Vec<Block>,
@@ -69,8 +82,8 @@ impl Geometry {
     /// Returns the geometry of these ranges.
     ///
     /// # Errors
-    /// The reason in words: a range lacks a family, the families have different numbers of slices
-    /// or of addresses in a slice, or there are too many slices.
+    /// The reason in words: a range lacks a family, the families have different numbers of addresses
+    /// in a slice, or there are too many slices.
     pub fn new(ranges: Vec<Block>, v4: Option<u8>, v6: Option<u8>) -> Result<Self, String> {
         if ranges.is_empty() || v4.is_none() && v6.is_none() {
             return Err("expected at least one range, and the size of a slice".to_owned());
@@ -83,20 +96,12 @@ impl Geometry {
             ));
         }
         let geometry = Self { ranges, v4, v6 };
-        for range in &geometry.ranges {
-            let bits: Vec<u8> = geometry.bits(range)?;
-            if bits.windows(2).any(|pair| pair[0] != pair[1]) {
-                return Err(format!(
-                    "expected equally many slices of both families, found a different number in {range}"
-                ));
-            }
-        }
+        geometry.ranges.iter().try_for_each(|range| geometry.check(range))?;
         Ok(geometry)
     }
 
-    /// Returns by how many bits a slice is longer than the range, for each family.
-    fn bits(&self, range: &Block) -> Result<Vec<u8>, String> {
-        let mut bits = Vec::new();
+    /// Refuses a range that cannot be cut.
+    fn check(&self, range: &Block) -> Result<(), String> {
         for (family, length) in [(Family::V4, self.v4), (Family::V6, self.v6)] {
             let (length, subnet) = match (length, range.of(family)) {
                 (None, None) => continue,
@@ -107,18 +112,23 @@ impl Geometry {
                     ));
                 }
             };
-            match length.checked_sub(subnet.length()) {
-                Some(more) if length <= family.bits() && more <= MOST_BITS => bits.push(more),
-                _ => {
-                    return Err(format!(
-                        "expected slices of /{} to /{} in {subnet}, found /{length}",
-                        subnet.length(),
-                        family.bits().min(subnet.length().saturating_add(MOST_BITS))
-                    ));
-                }
+            // The other family bounds the number of slices.
+            let is_few = self.bits(range).is_some_and(|bits| bits <= MOST_BITS);
+            if length < subnet.length() || family.bits() < length || !is_few {
+                return Err(format!(
+                    "expected slices of /{} to /{} in {subnet}, found /{length}",
+                    subnet.length(),
+                    family.bits().min(subnet.length().saturating_add(MOST_BITS))
+                ));
             }
         }
-        Ok(bits)
+        Ok(())
+    }
+
+    /// Returns by how many bits a slice is longer than the range, in the family in which it is fewer.
+    fn bits(&self, range: &Block) -> Option<u8> {
+        let of = |family| self.length(family)?.checked_sub(range.of(family)?.length());
+        [of(Family::V4), of(Family::V6)].into_iter().flatten().min()
     }
 
     /// Returns the ranges.
@@ -145,10 +155,7 @@ impl Geometry {
 
     /// Returns the number of slices of a range.
     fn count_of(&self, range: &Block) -> u32 {
-        let family = if range.v4.is_some() { Family::V4 } else { Family::V6 };
-        let length = |of: Option<u8>| of.unwrap_or_default();
-        let of_range = range.of(family).map(|subnet| subnet.length());
-        1 << length(self.length(family)).saturating_sub(length(of_range)).min(MOST_BITS)
+        1 << self.bits(range).unwrap_or_default().min(MOST_BITS)
     }
 
     /// Returns the number of slices.
@@ -193,6 +200,9 @@ impl Geometry {
         let range = self.ranges.iter().find(|range| range.contains(address))?;
         let above = number(address).checked_sub(number(range.of(family)?.network()))?;
         let offset = u32::try_from(above.checked_shr(step).unwrap_or_default()).ok()?;
+        if self.count_of(range) <= offset {
+            return None;
+        }
         Some(Block {
             v4: self.part(range, Family::V4, offset),
             v6: self.part(range, Family::V6, offset),
@@ -200,17 +210,26 @@ impl Geometry {
     }
 }
 
-/// The pool from whose slices an ADD takes its addresses.
+/// The pool from whose slices an ADD takes its addresses, or a network that is one by itself because
+/// it has `node_slice_size`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slicing {
-    /// The name of the pool.
+    /// The name of the pool, or that of a network: its range, as `10.0.0.0/16:blue`.
     pub pool: String,
-    /// The uid of the pool. A later pool of the same name has another one.
+    /// The uid of the pool. A later pool of the same name has another one. Empty for a network.
     pub pool_uid: String,
     /// How it is cut.
     pub geometry: Geometry,
     /// The most slices that one node may own.
     pub most_per_node: u32,
+    /// The pools with slices and the scopes on other wires, see `config`.
+    pub may_overlap: Vec<String>,
+}
+
+/// Returns whether a name is that of a network, not of an IPPool. No name of an object has a slash.
+#[must_use]
+pub fn names_network(pool: &str) -> bool {
+    pool.contains('/')
 }
 
 #[cfg(test)]
@@ -270,10 +289,31 @@ mod tests {
     }
 
     #[test]
+    fn the_family_with_fewer_slices_bounds_their_number() {
+        for (v4, v6, count) in [
+            ("10.0.0.0/16", "fd00::/64", 256),
+            ("10.0.0.0/16", "fd00::/113", 128),
+            ("10.0.0.0/16", "fd00::/120", 1),
+        ] {
+            let geometry = geometry(&[(v4, v6), ("10.9.0.0/24", "fd09::/120")], 24, 120).unwrap();
+            assert_eq!(geometry.count(), count + 1);
+            let last = geometry.slice(count - 1).unwrap();
+            assert_eq!(last.v4.unwrap().to_string(), format!("10.0.{}.0/24", count - 1));
+            assert_eq!(geometry.slice_of(last.v6.unwrap().network()), Some(last));
+            assert_eq!(geometry.slice(count).unwrap().to_string(), "10.9.0.0/24 and fd09::/120");
+            for address in [format!("10.0.{count}.0"), format!("fd00::{:x}", count * 256)] {
+                let slice = address.parse().ok().and_then(|address| geometry.slice_of(address));
+                assert_eq!(slice, None, "{address}");
+            }
+        }
+    }
+
+    #[test]
     fn a_geometry_that_would_pair_or_count_wrongly_is_refused() {
         for (ranges, v4, v6, expected) in [
             (&[("10.0.0.0/16", "fd00::/112")][..], 24, 121, "equally many addresses"),
-            (&[("10.0.0.0/16", "fd00::/113")], 24, 120, "a different number in 10.0.0.0/16"),
+            (&[("10.0.0.0/8", "fd00::/64")], 28, 124, "/8 to /24 in 10.0.0.0/8, found /28"),
+            (&[("10.0.0.0/16", "fd00::/121")], 24, 120, "/121 to /128 in fd00::/121, found /120"),
             (&[("10.0.0.0/16", "fd00::/112"), ("10.1.0.0/16", "")], 24, 120, "for each family"),
             (&[("10.0.0.0/16", "fd00::/112")], 24, 0, "for each family"),
             (&[("10.0.0.0/16", "")], 15, 0, "/16 to /32 in 10.0.0.0/16, found /15"),

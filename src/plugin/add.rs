@@ -110,6 +110,9 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
     let give = |request: &Request| opened.give(request);
     let (request, given) = match origin {
         Origin::Ranges(request) => {
+            let ranges = request.network.sets.iter().flat_map(|set| &set.ranges);
+            let ranges: Vec<_> = ranges.map(|range| range.subnet).collect();
+            ready.store.expect_ranges(&ranges);
             let given = give(&request)?;
             (request, given)
         }
@@ -169,6 +172,7 @@ impl Opened<'_> {
         let elsewhere = Elsewhere {
             own: own.as_deref(),
             probe: probe.map(|probe| (probe, &elsewhere::ask_hosts as elsewhere::AskHosts<'_>)),
+            host_local: ready.host_local(&self.record.attachment.network),
             notes: ready.set_aside(),
             found: RefCell::default(),
         };

@@ -7,7 +7,7 @@ use super::given::Given;
 use super::preferred::Preferred;
 use crate::addr::AddrSet;
 use crate::ipam::{Allocation, Slot, Source};
-use crate::store::{Rehome, Session, Store, Wanted};
+use crate::store::{Rehome, Session, Store, StoreError, Wanted};
 
 /// How an ADD gets the addresses that it does not hold.
 pub(super) struct Claim<'c> {
@@ -114,11 +114,17 @@ fn rehome(
         slot.candidates.iter().find(|candidates| candidates.addresses.contains(old.address));
     let to = candidates
         .map_or_else(|| old.record.clone(), |candidates| slot.record(candidates, ask.record));
-    match session.rehome(old, &to)? {
-        Rehome::Done(allocation) => {
+    match session.rehome(old, &to) {
+        Ok(Rehome::Done(allocation)) => {
             tracing::info!(address = %old.address, from = %old.record.attachment, "re-homed from a sandbox that has ended");
             Ok(Some(allocation))
         }
-        Rehome::Changed => Ok(None),
+        Ok(Rehome::Changed) => Ok(None),
+        // The pod gets another address.
+        Err(error @ StoreError::Unfit { .. }) => {
+            tracing::warn!(address = %old.address, %error, "not re-homed");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
     }
 }

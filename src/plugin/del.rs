@@ -7,9 +7,10 @@ use super::debts::answer::{Answer, SOON};
 use super::debts::{Account, Owed};
 use super::failure::Failure;
 use super::{CallContext, Ipam, Ready};
+use crate::addr::Subnet;
 use crate::cni::{Call, Sandbox};
-use crate::config::Merged;
-use crate::ipam::{Allocation, Attachment, Record, is_of_other_hardware};
+use crate::config::{CniArgs, Merged, Network};
+use crate::ipam::{Allocation, Attachment, Record, Scope, is_of_other_hardware};
 use crate::retry::Deadline;
 use crate::store::{Access, Store, StoreError};
 
@@ -18,7 +19,9 @@ pub(super) fn del(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<(),
     let merged = Merged::to_release(&call.configuration, flat.as_ref());
     let context = ipam.context_to_release(call, &merged, flat.as_ref())?;
     let attachment = context.attachment(call, sandbox);
+    let ranges = || ranges(&merged, call);
     let del = Del {
+        ranges: &ranges,
         account: context.account(attachment.clone()),
         attachment,
         context: &context,
@@ -44,10 +47,27 @@ struct Del<'a> {
     context: &'a CallContext,
     sandbox: &'a Sandbox,
     report: &'a Report,
+    /// The scope and the ranges of the network, if they can be read.
+    ranges: &'a dyn Fn() -> Option<(Scope, Vec<Subnet>)>,
+}
+
+/// Returns what another plugin may have given to the attachment: a DEL whose record is not there does
+/// not fail because of its configuration.
+fn ranges(merged: &Merged<'_>, call: &Call) -> Option<(Scope, Vec<Subnet>)> {
+    let network = Network::parse(merged, &CniArgs::parse(&call.args).ok()?).ok()?;
+    let ranges = network.sets.iter().flat_map(|set| &set.ranges);
+    let ranges = ranges.map(|range| range.subnet).collect();
+    Some((network.scope, ranges))
 }
 
 impl Del<'_> {
     fn carry_out(&self, store: &dyn Store, deadline: Deadline) -> Result<(), Failure> {
+        if let Some(host_local) = self.context.host_local(&self.attachment.network)
+            && let Err(error) = host_local.forget(&self.attachment)
+        {
+            // The file keeps its address from being given, until somebody deletes it.
+            tracing::error!(%error, "DEL leaves a file of host-local behind");
+        }
         let _lock = match store.lock_attachment(&self.attachment, Access::Release, deadline) {
             Ok(Some(lock)) => lock,
             Ok(None) => return Ok(()),
@@ -61,7 +81,11 @@ impl Del<'_> {
             &spares,
             &mut freed,
             self.patience(store, deadline),
-        );
+        )
+        .and_then(|()| match freed.is_empty() {
+            true => store.forget_shown(&self.attachment, self.ranges, deadline),
+            false => Ok(()),
+        });
         let noted = self.context.freed();
         for allocation in &freed {
             self.report.names(allocation);

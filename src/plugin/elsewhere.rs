@@ -12,6 +12,7 @@
 use super::OwnInterface;
 use super::failure::Failure;
 use super::given::out_of_time;
+use super::host_local::HostLocal;
 use super::set_aside::{SetAside, User};
 use crate::config::Probe;
 use crate::ipam::{Allocation, Scope, Source};
@@ -34,6 +35,8 @@ pub struct Elsewhere<'a> {
     pub own: Option<&'a OwnInterface>,
     /// How the network wants other hosts to be asked, if it does.
     pub probe: Option<(&'a Probe, AskHosts<'a>)>,
+    /// What host-local has given, while its pods run.
+    pub host_local: Option<HostLocal>,
     /// The notes of what was found before.
     pub notes: SetAside,
     /// What this ADD has found. The notes may not be writable.
@@ -45,6 +48,10 @@ impl Elsewhere<'_> {
     /// those that were noted and still may be.
     pub(super) fn known(&self, scope: &Scope) -> Vec<IpAddr> {
         let mut known = self.found.borrow().clone();
+        if let Some(host_local) = &self.host_local {
+            // Each address that is claimed is looked up again, and an error counts there.
+            known.extend(host_local.given().unwrap_or_default());
+        }
         let noted = self.notes.list().into_iter().filter(|aside| {
             aside.scope == *scope
                 && match aside.user {
@@ -70,6 +77,13 @@ impl Elsewhere<'_> {
         let (mut in_use, mut unknown) = (Vec::new(), Vec::new());
         for allocation in claimed {
             let address = allocation.address;
+            if let Some(container) = self.container_of_host_local(address)? {
+                if let Some(what) = what(allocation) {
+                    return Err(Failure::GivenByHostLocal { what, address, container });
+                }
+                in_use.push(address);
+                continue;
+            }
             let Some(interface) = self.own.and_then(|own| own(address)) else {
                 unknown.push(address);
                 continue;
@@ -94,6 +108,18 @@ impl Elsewhere<'_> {
         }
         self.found.borrow_mut().extend(&in_use);
         Ok(in_use)
+    }
+
+    /// Returns the container to which host-local has given an address.
+    fn container_of_host_local(&self, address: IpAddr) -> Result<Option<String>, Failure> {
+        let Some(host_local) = &self.host_local else { return Ok(None) };
+        match host_local.note(address) {
+            Ok(note) => Ok(note.map(|note| note.container)),
+            Err(reason) => {
+                let path = host_local.path(address);
+                Err(Failure::HostLocal(format!("{}: {reason}", path.display())))
+            }
+        }
     }
 
     fn ask_hosts(

@@ -121,7 +121,7 @@ impl Machine {
     }
 
     /// Returns what a record says about a sandbox that was seen, without its address and pod.
-    pub(super) fn record(&self, attachment: Attachment, seen: Sighting) -> Record {
+    pub fn record(&self, attachment: Attachment, seen: Sighting) -> Record {
         Record {
             attachment,
             pod: None,

@@ -80,6 +80,19 @@ pub enum Failure {
         /// The MAC address of the host.
         mac: String,
     },
+    /// A pod that host-local has served has the requested or static address.
+    #[error("the {what} address was given by host-local to container {container}: {address}")]
+    GivenByHostLocal {
+        /// "requested" or "static".
+        what: &'static str,
+        /// The address.
+        address: IpAddr,
+        /// The container.
+        container: String,
+    },
+    /// What host-local has given cannot be read.
+    #[error("cannot read what host-local has given: {0}")]
+    HostLocal(String),
     /// The other hosts of the network cannot be asked.
     #[error("cannot probe from interface {interface}: {reason}")]
     NoProbe {
@@ -262,6 +275,12 @@ impl Failure {
             Self::Answered { .. } => {
                 Some("use another address, or take the address from that host".to_owned())
             }
+            Self::GivenByHostLocal { .. } => Some(
+                "use another address; \"hereabouts import host-local\" shows which pod has it".to_owned(),
+            ),
+            Self::HostLocal(_) => {
+                Some("correct host_local_dir in the node's flat file, or remove it".to_owned())
+            }
             Self::NoProbe { .. } => Some(
                 "probe needs an Ethernet interface of the node that is up: correct \"master\" or \"bridge\", or remove probe"
                     .to_owned(),
@@ -327,7 +346,11 @@ impl Failure {
             Self::CallerGone => Code::Io,
             Self::OnePerFamily { .. } => Code::Config,
             Self::Exhausted(_) | Self::NoSlice { .. } | Self::InUse { .. } => Code::Exhausted,
-            Self::Held { .. } | Self::Own { .. } | Self::Answered { .. } => Code::Requested,
+            Self::Held { .. }
+            | Self::Own { .. }
+            | Self::Answered { .. }
+            | Self::GivenByHostLocal { .. } => Code::Requested,
+            Self::HostLocal(_) => Code::Io,
             Self::OfClaim { problem, .. } => match problem {
                 ClaimProblem::NoClaims => Code::Config,
                 ClaimProblem::NoPod => Code::Environment,
@@ -370,8 +393,10 @@ fn store_code(error: &StoreError) -> Code {
         | StoreError::Changed
         | StoreError::OldView { .. }
         | StoreError::RestoredLately { .. }
+        | StoreError::MoveSetBack { .. }
         | StoreError::Unreachable { .. } => Code::TryAgain,
         StoreError::SliceInUse { .. }
+        | StoreError::SlicesOverlap { .. }
         | StoreError::SliceOfAnother { .. }
         | StoreError::SliceLost { .. } => Code::Requested,
         StoreError::Refused { .. } | StoreError::Denied { .. } | StoreError::NoResource { .. } => {
@@ -390,6 +415,8 @@ fn store_code(error: &StoreError) -> Code {
         | StoreError::SecondMachine { .. }
         | StoreError::Renamed { .. }
         | StoreError::OtherGeometry { .. }
+        | StoreError::OtherCut { .. }
+        | StoreError::Unshowable { .. }
         | StoreError::Kubeconfig { .. } => Code::Config,
     }
 }

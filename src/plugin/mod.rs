@@ -15,6 +15,7 @@ pub mod evidence;
 pub mod failure;
 mod gc;
 mod given;
+pub mod host_local;
 mod ipam_claim;
 mod left_by_the_dead;
 pub(crate) mod limit_check;
@@ -40,7 +41,7 @@ mod unmounted;
 use crate::cni::{Added, Attachments, Call, CniError, Ip, Plugin, Sandbox};
 use crate::config::{CniArgs, ConfigError, FlatFile, LogSettings, Merged, Settings};
 use crate::environment::{Environment, NodeVariables, ProxyVariables, text};
-use crate::ipam::{self, Attachment, Life, NodeName, Record};
+use crate::ipam::{self, Attachment, Life, NetworkName, NodeName, Record};
 use crate::retry::Deadline;
 use crate::store::node_identity::NodeIdentity;
 use crate::store::{Store, StoreError};
@@ -49,6 +50,7 @@ use call_summary::Report;
 use debts::{Account, Debts};
 pub use evidence::Sighting;
 use failure::Failure;
+use host_local::HostLocal;
 use log::Subject;
 use machine::Machine;
 use recently_freed::Freed;
@@ -240,6 +242,12 @@ impl CallContext {
     pub(crate) fn freed(&self) -> Freed {
         Freed::new(&self.settings.debts_dir, &self.node, self.machine.now)
             .resting(self.settings.reuse_after)
+    }
+
+    /// Returns the files of host-local for a network, if the node still has pods of host-local.
+    pub(crate) fn host_local(&self, network: &NetworkName) -> Option<HostLocal> {
+        let directory = self.settings.host_local_dir.as_deref()?;
+        Some(HostLocal::of(directory, network))
     }
 
     /// Returns the notes of the addresses that are in use outside of the store.

@@ -7,6 +7,7 @@
 
 use super::failure::Failure;
 use crate::config::{CniArgs, ConfigError, FlatFile, Network, Pool, Problem, Settings, StoreKind};
+use crate::ipam::names_network;
 use crate::retry::Deadline;
 use crate::small_file::{error_text, read_small};
 use crate::store::Store;
@@ -151,6 +152,24 @@ impl Pools<'_> {
         }
     }
 
+    /// Returns whether a pool is there and for this node, as far as is known.
+    #[cfg(feature = "kube")]
+    pub(crate) fn is_for_this_node(&self, name: &str) -> bool {
+        if names_network(name) {
+            return true;
+        }
+        let known = self.store.pool(name, self.read, self.deadline);
+        if !matches!(known, Ok(Some(_))) {
+            return known.is_err();
+        }
+        // What cannot be read now says nothing.
+        self.read(name).map_or(true, |(pool, _)| {
+            let labels = OnceCell::new();
+            let unmet = self.unmet_label(&pool, &labels);
+            !pool.is_ending && unmet.map_or(true, |unmet| unmet.is_none())
+        })
+    }
+
     /// Returns a label that this node needs for the pool and does not have. The labels of the flat
     /// file come before those of the Node object.
     fn unmet_label<'p>(
@@ -192,9 +211,16 @@ pub(super) fn draw_from_slices(store: &dyn Store, network: &Network) -> Result<(
     if store.draw_from(slicing)? {
         return Ok(());
     }
-    let reason = format!("the pool {} has slices, and the file store has none", slicing.pool);
-    let hint = "use the Kubernetes store, or a pool with subnets in place of ranges";
-    Err(ConfigError::meaning("ipam.pool", reason).with_hint(hint).into())
+    let mistake = if names_network(&slicing.pool) {
+        let reason = "not supported by the file store, which has no slices".to_owned();
+        let hint = "leave it out: each node finds free addresses without slices";
+        ConfigError::unsupported("ipam.node_slice_size".to_owned(), reason).with_hint(hint)
+    } else {
+        let reason = format!("the pool {} has slices, and the file store has none", slicing.pool);
+        let hint = "use the Kubernetes store, or a pool with subnets in place of ranges";
+        ConfigError::meaning("ipam.pool", reason).with_hint(hint)
+    };
+    Err(mistake.into())
 }
 
 /// Reads a pool of the Kubernetes store. Returns also whether it is a copy.

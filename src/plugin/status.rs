@@ -9,7 +9,7 @@ use super::{Ipam, Ready, limit_check};
 use crate::addr::Range;
 use crate::cni::Call;
 use crate::config::{CniArgs, Merged, Network, WhenFull};
-use crate::ipam;
+use crate::ipam::{self, NetworkName};
 use crate::retry::Deadline;
 use crate::store::StoreError;
 use crate::store::pools::Read;
@@ -40,7 +40,7 @@ pub(super) fn status(ipam: &Ipam<'_>, call: &Call) -> Result<(), Failure> {
         }
     };
     for network in &networks {
-        if network.when_full == WhenFull::Ready || has_room(&ready, network)? {
+        if network.when_full == WhenFull::Ready || has_room(&ready, &call.network, network)? {
             return Ok(());
         }
     }
@@ -61,12 +61,13 @@ fn usable(networks: Vec<Network>) -> Result<Vec<Network>, Failure> {
 }
 
 /// Returns whether each range set of a network has an address for the next ADD.
-fn has_room(ready: &Ready, network: &Network) -> Result<bool, Failure> {
+fn has_room(ready: &Ready, name: &NetworkName, network: &Network) -> Result<bool, Failure> {
     draw_from_slices(ready.store.as_ref(), network)?;
     let own = (!network.own_addresses).then(|| ready.surroundings.own_addresses());
     let elsewhere = Elsewhere {
         own: own.as_deref(),
         probe: None,
+        host_local: ready.host_local(name),
         notes: ready.set_aside(),
         found: RefCell::default(),
     };

@@ -28,6 +28,9 @@ pub(super) fn of(error: &StoreError) -> Option<String> {
             "install the newer hereabouts again; or remove that directory while no pod starts or ends, \
              but then \"repair\" cannot recreate lost records of running pods"
         }
+        StoreError::Unshowable { .. } => {
+            "give the network a range that Whereabouts can note, or wait until \"hereabouts move status\" says that the move has finished; if it has ended, and Whereabouts serves all nodes, \"kubectl delete move whereabouts\""
+        }
         StoreError::Foreign { .. } => "use an empty directory or an existing store",
         StoreError::FoldsCase { .. } => {
             "put data_dir on another filesystem; on ext4, another directory without the attribute F is enough"
@@ -39,8 +42,21 @@ pub(super) fn of(error: &StoreError) -> Option<String> {
         StoreError::Refused { status: 401, .. } => {
             "renew the token or certificate of the kubeconfig"
         }
+        StoreError::Refused { status: 403, reason, .. }
+            if reason.contains(".whereabouts.cni.cncf.io is forbidden") =>
+        {
+            "apply deploy/moving, or set moving=true of the chart: it grants the rights that nodes need during a move; if the move has ended, and Whereabouts serves all nodes, \"kubectl delete move whereabouts\""
+        }
         StoreError::Refused { status: 403, reason, .. } if !reason.contains("is being deleted") => {
             "apply deploy/node/rbac.yaml: it grants the rights that the plugin needs"
+        }
+        StoreError::MoveSetBack { .. } => {
+            "\"kubectl delete move whereabouts --ignore-not-found\", then \"hereabouts move start\": a new Move counts on every node"
+        }
+        StoreError::NoResource { resource, .. }
+            if resource.ends_with(".whereabouts.cni.cncf.io") =>
+        {
+            "the cluster moves from Whereabouts, whose resources must be there until the move has finished; if it has ended, and Whereabouts is gone, \"kubectl delete move whereabouts\""
         }
         StoreError::NoResource { .. } => "\"kubectl apply -k deploy/crd\" installs it",
         other => return of_value(other),
@@ -52,7 +68,10 @@ pub(super) fn of(error: &StoreError) -> Option<String> {
 fn of_value(error: &StoreError) -> Option<String> {
     match error {
         StoreError::SliceInUse { address, .. } => Some(format!(
-            "\"hereabouts show {address}\" names the holder; wait until no pod holds an address there, or give the pool another range"
+            "\"hereabouts show {address}\" names the holder; wait until no pod holds an address there, or give the pool another range; if the scope is on another wire, add it to slices.allowOverlapWith of the pool"
+        )),
+        StoreError::SlicesOverlap { other_pool, .. } => Some(format!(
+            "give one of the pools another range; if the pools are on different wires, add {other_pool} to slices.allowOverlapWith of the pool"
         )),
         StoreError::SliceOfAnother { node, .. } => Some(format!(
             "only pods on {node} get it; use another address, or a pool without slices"
@@ -62,6 +81,9 @@ fn of_value(error: &StoreError) -> Option<String> {
         }
         StoreError::OtherGeometry { object, .. } => Some(format!(
             "give the pool its earlier ranges and sizes again; when no node owns a slice of it any more, \"kubectl delete {object}\" lets it be cut again"
+        )),
+        StoreError::OtherCut { node, .. } => Some(format!(
+            "give the network its earlier node_slice_size again, or wait until {node} gives the slice back, when no pod holds an address of it"
         )),
         StoreError::RestoredLately { .. } => Some(
             "the runtime tries again; nodes with a free address in a slice of theirs go on"

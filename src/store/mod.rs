@@ -40,7 +40,7 @@ pub mod sliced;
 pub mod slices;
 pub mod upkeep;
 
-use crate::addr::AddrSet;
+use crate::addr::{AddrSet, Subnet};
 use crate::ipam::{Allocation, Attachment, HeldAddress, Scope, Slicing, Source, Sticky};
 use crate::retry::Deadline;
 pub use filter::{ClaimName, Filter, PodName, Spared};
@@ -185,6 +185,26 @@ pub trait Store {
     ) -> Result<Option<IpAddr>, StoreError> {
         let _ = source;
         lowest_free::by_halves(candidates, &|part| self.has_room(scope, part))
+    }
+
+    /// Names the ranges of the network.
+    fn expect_ranges(&self, ranges: &[Subnet]) {
+        let _ = ranges;
+    }
+
+    /// Removes what Whereabouts, from which the cluster moves, wrote for an attachment in these
+    /// ranges. For a DEL without a record.
+    ///
+    /// # Errors
+    /// Something may be left. The call may be repeated.
+    fn forget_shown(
+        &self,
+        attachment: &Attachment,
+        ranges: &dyn Fn() -> Option<(Scope, Vec<Subnet>)>,
+        deadline: Deadline,
+    ) -> Result<(), StoreError> {
+        let _ = (attachment, ranges, deadline);
+        Ok(())
     }
 
     /// Returns the notes about the sticky addresses of a scope: who got each of them last. This is
@@ -481,16 +501,36 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// The node may not claim a slice because somebody holds an address in it.
-    #[error(
-        "the pool {pool} has no free slice: somebody holds {address} in another scope, in the block {block}"
-    )]
+    #[error("the pool {pool} has no free slice: {holder}, in the block {block}")]
     SliceInUse {
         /// The pool.
         pool: String,
         /// The block.
         block: String,
+        /// Who holds which address in which scope.
+        holder: String,
         /// The address.
         address: IpAddr,
+    },
+    /// The node may not claim a slice because it overlaps with that of another pool.
+    #[error(
+        "the pool {pool} has no free slice: {owner} of the pool {other_pool}, which overlaps with the block {block}"
+    )]
+    SlicesOverlap {
+        /// The pool.
+        pool: String,
+        /// The block.
+        block: String,
+        /// Which node owns which slice of the other pool.
+        owner: String,
+        /// The other pool.
+        other_pool: String,
+    },
+    /// The Move is older than what this node has noted.
+    #[error("the cluster was set back: {reason}")]
+    MoveSetBack {
+        /// What was noted, and what was found.
+        reason: String,
     },
     /// The requested address is in a slice that another node owns.
     #[error("the requested address {address} is in a slice of the node {node}")]
@@ -520,12 +560,34 @@ pub enum StoreError {
         /// What the object says.
         found: String,
     },
+    /// A node owns a slice that a network would cut in another way.
+    #[error(
+        "the network {network} is cut in another way: expected {wanted}, but {node} owns {block}"
+    )]
+    OtherCut {
+        /// The network.
+        network: String,
+        /// What the network says.
+        wanted: String,
+        /// The slice.
+        block: String,
+        /// Its node.
+        node: String,
+    },
     /// The cluster was restored to an older state, and other nodes may own slices whose objects are
     /// gone.
     #[error("no slice is claimed for {left}, because the cluster was restored to an older state")]
     RestoredLately {
         /// For how long.
         left: String,
+    },
+    /// The cluster moves from Whereabouts, which could not see this address.
+    #[error("while the cluster moves from Whereabouts, {what} is not given: {reason}")]
+    Unshowable {
+        /// The address, or what it would be from.
+        what: String,
+        /// Why Whereabouts could not see it.
+        reason: String,
     },
     /// There is no store yet.
     #[error("there is no store at {path} yet")]

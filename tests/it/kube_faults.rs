@@ -33,6 +33,8 @@ mod rights;
 mod servers;
 /// What a node sees of a cluster that was restored to an older state.
 mod set_back;
+/// Slices of a cluster that was restored.
+mod slices_restored;
 /// Eight nodes and thousands of calls at once, with all faults.
 mod storm;
 

@@ -2,7 +2,7 @@
 //! real custom resources of Cluster API and of its in-cluster provider.
 
 use crate::support::cluster::{Cluster, Options};
-use crate::support::controller::Kept;
+use crate::support::controller::{Kept, end_of_log};
 use crate::support::nodes::own_name;
 use hereabouts::retry::{Deadline, pause};
 use serde_json::{Value, json};
@@ -23,6 +23,8 @@ mod faults;
 mod hostile;
 /// Objects of a later version.
 mod later;
+/// IPAllocations that the API server has lost.
+mod lost;
 /// Thousands of claims and of pools.
 mod many;
 /// Objects that move to another API server.
@@ -201,6 +203,29 @@ impl<'c> Machines<'c> {
         self.answers().into_iter().find(|(name, _)| name == claim).map(|(_, address)| address)
     }
 
+    /// Returns which claims of the namespace have no address, each with its condition, for people.
+    fn unanswered(&self) -> String {
+        let listed = self.cluster.kubectl(&[
+            "get",
+            "ipaddressclaims",
+            "--namespace",
+            &self.namespace,
+            "-o",
+            "json",
+        ]);
+        if !listed.status.success() {
+            return format!("no claims: {}", String::from_utf8_lossy(&listed.stderr));
+        }
+        let list: Value = serde_json::from_slice(&listed.stdout).unwrap_or_default();
+        let claims = list["items"].as_array().into_iter().flatten();
+        let open = claims.filter(|claim| !claim["status"]["addressRef"]["name"].is_string());
+        let told = open.map(|claim| {
+            let name = claim["metadata"]["name"].as_str().unwrap_or_default();
+            format!("\n  {name} {}", claim["status"]["conditions"])
+        });
+        format!("claims without an address:{}\n", told.collect::<String>())
+    }
+
     /// Waits until a look gives what is expected.
     #[track_caller]
     fn until<T: PartialEq + std::fmt::Debug>(&self, expected: &T, look: impl Fn(&Self) -> T) {
@@ -210,14 +235,12 @@ impl<'c> Machines<'c> {
             if found == *expected {
                 return;
             }
-            if deadline.left().is_zero() {
-                let log = std::fs::read_to_string(self.cluster.directory().join("controller.log"));
-                let log = log.unwrap_or_default();
-                let end = log.lines().rev().take(30).collect::<Vec<_>>().join("\n");
-                panic!(
-                    "expected {expected:?}, found {found:?} after 60 s; end of the log, backwards:\n{end}"
-                );
-            }
+            assert!(
+                !deadline.left().is_zero(),
+                "expected {expected:?}, found {found:?} after 60 s; {}{}",
+                self.unanswered(),
+                end_of_log(&self.cluster.directory().join("controller.log"))
+            );
             wait(Duration::from_millis(100));
         }
     }

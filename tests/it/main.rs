@@ -18,6 +18,9 @@ macro_rules! skipped {
 
 mod support;
 
+/// Nodes of Whereabouts and of hereabouts that give addresses out of one range.
+#[cfg(feature = "kube")]
+mod both_at_once;
 /// Disks that are full, read-only, planted or damaged.
 mod broken_disks;
 /// The log of calls.
@@ -75,6 +78,11 @@ mod gateways;
 /// The help of every command, in full.
 #[cfg(feature = "kube")]
 mod help;
+/// Moving in from other IPAM plugins while their pods run.
+mod import;
+/// `import whereabouts`: what it finds in a cluster of the real Whereabouts.
+#[cfg(feature = "kube")]
+mod import_whereabouts;
 /// Addresses that the node itself or another host has.
 mod in_use;
 /// What a process inherits from its caller.
@@ -111,6 +119,9 @@ mod many_writers;
 /// Every error as text, in full.
 #[cfg(feature = "kube")]
 mod messages;
+/// The move from Whereabouts, on a real API server.
+#[cfg(feature = "kube")]
+mod moving;
 /// Pods, Multus and macvlan on a real API server, nodes as network namespaces.
 #[cfg(feature = "kube")]
 mod multus;

@@ -5,11 +5,14 @@
 
 /// Claims of addresses that outlive a pod.
 mod claims;
+/// Moving in from Whereabouts.
+mod moving;
 /// The nodes, and the part of the kubelet.
 mod rig;
 /// The rows of docs/main-plugins.md that are about Multus.
 mod rows;
 
+use crate::support::mounted::tmpfs_of_a_high_device;
 use hereabouts::retry::{Attempt, Deadline, Pace, until_paced};
 use rig::{Rig, status_of};
 use std::time::Duration;
@@ -231,6 +234,7 @@ fn after_a_reboot_a_pod_has_its_address_again() {
     let (other, node) = (rig.node("boot-1"), rig.node("boot-2"));
     let (neighbor, pod, gone) =
         (rig.pod("boot-a", "boot"), rig.pod("boot-b", "boot"), rig.pod("boot-c", "boot"));
+    node.run(&["sh", "-c", &tmpfs_of_a_high_device("/run/netns")]).succeeded();
     other.start(&neighbor);
     node.start(&pod);
     node.start(&gone);

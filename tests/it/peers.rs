@@ -58,7 +58,7 @@ fn objects(number: usize, case: &Case) -> Vec<String> {
 }
 
 /// Returns the directory of the real Whereabouts, or why there is none here.
-fn whereabouts_built() -> Result<PathBuf, String> {
+pub(crate) fn whereabouts_built() -> Result<PathBuf, String> {
     let tools = crate::real_parts::tools()?;
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/tools");
     let output = Command::new(script).arg("whereabouts").output();

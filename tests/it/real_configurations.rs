@@ -409,6 +409,7 @@ mod del_frees_whatever_the_configuration_has_become {
             ("allowed_paths", 7.into()),
             ("allocation_order", 7.into()),
             ("debts_dir", "relative".into()),
+            ("host_local_dir", "relative".into()),
         ] {
             sandbox.write("flat.conf", &sandbox.flat("n1"));
             sandbox.add("c1", r#""range":"10.1.2.0/24""#).succeeded();

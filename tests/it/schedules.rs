@@ -29,6 +29,8 @@ mod debts;
 mod disk;
 mod explore;
 mod faults;
+mod imports;
+mod moves;
 mod promise;
 mod scheduler;
 mod server;
@@ -41,8 +43,10 @@ use promise::{Known, then};
 use world::World;
 
 /// The containers. Calls contain their names as constants.
-const CONTAINERS: &[&str] =
-    &["by", "c1", "c2", "far", "dead-web", "new-web", "old-web", "one-db", "six-db", "two-db"];
+const CONTAINERS: &[&str] = &[
+    "by", "c1", "c2", "far", "dead-web", "new-web", "old-web", "one-db", "six-db", "two-db", "w1",
+    "w2", "w3", "w-web", "w2-web",
+];
 
 fn known(container: &str) -> &'static str {
     CONTAINERS.iter().find(|known| **known == container).unwrap()

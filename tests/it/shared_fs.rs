@@ -210,6 +210,8 @@ fn the_row_of_the_document_holds() {
     for (ended, report) in store_test::pair([&directories[0], &directories[1]], [None; 2]) {
         println!("{report}");
         assert_eq!(report["verdict"].as_str(), Some(&*expected), "{ended:?}");
+        let is_moved = report["renames"]["movesOpenFiles"].as_bool().unwrap_or_default();
+        assert_eq!(is_moved, nodes::moves_open_files(), "{ended:?}");
     }
     assert!(clock.elapsed() < Duration::from_secs(30), "{:?}", clock.elapsed());
     if expected == "unsafe" {
@@ -232,6 +234,13 @@ fn the_row_of_the_document_holds() {
         both("DEL", round);
     }
     assert_eq!(nodes.held(0), Vec::<String>::new());
+    // Where a rename would leave the name free, the new sandbox of a pod gets another address.
+    let [old, new] = ["old", "new"].map(|container| {
+        let mut call = nodes.call(0, "ADD", container);
+        call.set("CNI_ARGS", "K8S_POD_NAMESPACE=a;K8S_POD_NAME=b;K8S_POD_UID=c");
+        call.run().succeeded().addresses()
+    });
+    assert_eq!(old == new, !nodes::moves_open_files(), "{old:?} {new:?}");
 }
 
 /// The command of `docs/store.md` for other filesystems, on this one.

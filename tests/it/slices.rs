@@ -8,6 +8,8 @@ use crate::support::sandbox::{Call, Ended, configuration};
 use serde_json::{Value, json};
 use std::sync::LazyLock;
 
+/// A node that was cut off.
+mod contact;
 /// Slices whose owner was interrupted or refused.
 mod cut_short;
 /// The example of docs/slices.md.
@@ -16,8 +18,16 @@ mod example;
 mod giving;
 /// Calls that are killed.
 mod kills;
+/// Networks that are cut by node_slice_size.
+mod networks;
+/// Pools whose ranges overlap.
+mod overlapping;
 /// Which node owns a slice after a reboot, a lost disk, a copy of a disk, and a restored cluster.
 mod owning;
+/// What nodes publish about the addresses in their slices.
+mod published;
+/// Slices whose objects are those of an older state of the cluster.
+mod restored;
 /// How slices are given back.
 mod returning;
 /// The DaemonSet's look each minute, and nodes that are off.
@@ -25,10 +35,13 @@ mod review;
 /// What the plugin's token can do.
 mod rights;
 
-/// A pool with slices, and nodes.
+/// A pool with slices or a network that is cut into slices, and nodes.
 struct Slices {
     cluster: &'static Cluster,
+    /// The name in the objects.
     pool: String,
+    /// `node_slice_size`, for a network.
+    size: &'static str,
 }
 
 /// The boot of a node, as its kernel names it.
@@ -53,9 +66,36 @@ impl Slices {
     }
 
     fn with(spec: &Value) -> Option<Self> {
-        let slices = Self { cluster: shared()?, pool: own_name("sliced") };
+        let slices = Self::of(shared()?, own_name("sliced"));
         slices.write(spec);
         Some(slices)
+    }
+
+    fn of(cluster: &'static Cluster, pool: String) -> Self {
+        Self { cluster, pool, size: "" }
+    }
+
+    /// Returns a network that is cut into slices of this size.
+    fn of_network(range: &str, size: &'static str) -> Option<Self> {
+        let pool = format!("{range}:{}", own_name("sliced"));
+        Some(Self { cluster: shared()?, pool, size })
+    }
+
+    /// Returns the same network, cut in another way.
+    fn cut(&self, size: &'static str) -> Self {
+        Self { cluster: self.cluster, pool: self.pool.clone(), size }
+    }
+
+    fn ipam(&self) -> String {
+        match self.pool.split_once(':') {
+            None => format!(r#""pool":"{}""#, self.pool),
+            Some((range, name)) => {
+                format!(
+                    r#""range":"{range}","network_name":"{name}","node_slice_size":"{}""#,
+                    self.size
+                )
+            }
+        }
     }
 
     fn write(&self, spec: &Value) {
@@ -67,12 +107,17 @@ impl Slices {
     }
 
     fn node(&self, name: &str) -> Node {
-        Node::new(&format!("{}-{name}", self.pool), "", &self.cluster.kubeconfig())
+        Node::new(&format!("{}-{name}", self.prefix()), "", &self.cluster.kubeconfig())
+    }
+
+    /// Returns what the names of the nodes begin with.
+    fn prefix(&self) -> &str {
+        self.pool.split_once(':').map_or(&self.pool, |(_, name)| name)
     }
 
     fn call(&self, node: &Node, verb: &str, container: &str) -> Call {
         let mut call = node.call(verb, container);
-        call.stdin(configuration(&format!(r#""pool":"{}""#, self.pool)));
+        call.stdin(configuration(&self.ipam()));
         call
     }
 
@@ -96,7 +141,7 @@ impl Slices {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let owner = |spec: &Value| {
             let node = text(&spec["node"]);
-            let node = node.strip_prefix(&format!("{}-", self.pool)).unwrap_or(&node);
+            let node = node.strip_prefix(&format!("{}-", self.prefix())).unwrap_or(&node);
             format!("{} {node}", text(&spec["ipv4"]))
         };
         let mut owners: Vec<String> = self.objects().iter().map(|of| owner(&of["spec"])).collect();

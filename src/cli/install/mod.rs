@@ -8,8 +8,8 @@
 //! - `executables_aside`: prevents the start of plugin calls while that is decided
 //! - `remove`, `check`: uninstall, and `--check`
 //! - `file_store`: creates a file store
-//! - `watch`: repeats the steps of `--watch`; `periodic` runs repair and sweep, `debt_settlement`
-//!   settles debts, `restored_cluster` makes a repair urgent, `probe_status` answers probes,
+//! - `watch`: repeats the steps of `--watch`; `periodic` runs repair and sweep, `slice_looks` says
+//!   when slices are looked at, `move_looks` looks at the move from Whereabouts, `debt_settlement` settles debts, `restored_cluster` makes a repair urgent, `probe_status` answers probes,
 //!   `drain` is `uninstall --watch`
 //!
 //! None of them connects to the API server. They run the plugin as a process, which does.
@@ -23,12 +23,14 @@ mod file_store;
 mod files;
 mod flat_file;
 mod kubeconfig;
+mod move_looks;
 mod options;
 mod periodic;
 mod plan;
 mod probe_status;
 mod remove;
 mod restored_cluster;
+mod slice_looks;
 mod store_guard;
 mod watch;
 
@@ -42,6 +44,7 @@ use debt_settlement::DebtSettlement;
 use drain::Drain;
 use executables_aside::ExecutablesAside;
 use files::Files;
+use move_looks::MoveLooks;
 use periodic::PeriodicTasks;
 use plan::Plan;
 use probe_status::ProbeStatus;
@@ -83,11 +86,14 @@ pub(super) fn install(
     }
     // Only the token of the pod itself: a kubeconfig may have been copied with an image.
     let token = files.plan.credentials.as_ref().map(|credentials| credentials.token_file.clone());
-    let mut tasks = PeriodicTasks::new(namespace, files.plan.flat_path(), args.sweep_every, token);
+    let (flat, every) = (files.plan.flat_path(), args.sweep_every);
+    let mut tasks = PeriodicTasks::new(namespace, flat, every, token, args.whereabouts);
     let mut settling = DebtSettlement::new(namespace, files.plan.flat_path());
+    let mut moves = MoveLooks::new(namespace, files.plan.flat_path(), &files.plan.bin_dir);
     let mut beside = |ends| {
         tasks.turn(ends);
         settling.turn(ends);
+        moves.turn(ends);
     };
     let mut running = ProbeStatus::new(files.plan.directory.clone());
     let mut step = || {

@@ -31,8 +31,10 @@ pub(crate) struct InstallArgs {
     #[command(flatten)]
     node: NodeArgs,
     /// Also install under the name whereabouts, for networks of that type
+    ///
+    /// With --watch, also records what Whereabouts has given to running pods (see import).
     #[arg(long)]
-    whereabouts: bool,
+    pub(super) whereabouts: bool,
     /// Add these keys to the flat file (see docs/config.md)
     #[arg(long, value_name = "JSON")]
     settings: Option<String>,

@@ -1,25 +1,21 @@
-//! Runs the periodic tasks of `install --watch`: `slices sync` each minute on a node that has slices;
-//! `repair`, for records of this node that the
-//! cluster may have lost, and `sweep` right after it. `repair` also runs at once if a call has seen
+//! Runs the periodic tasks of `install --watch`: `slices sync` on a node that has slices, when
+//! `slice_looks` says so; `import whereabouts`, where hereabouts is installed under that name; `repair`, for records of this node that the cluster may have lost, and
+//! `sweep` right after it. `repair` also runs at once if a call has seen
 //! that the cluster was restored to an older state. Each task is a process of its own in the host's
 //! mount namespace, because only there do the paths of the runtime's namespaces lead to them. Seen
 //! from elsewhere, nothing counts as dead.
 
-use super::flat_file;
 use super::restored_cluster::SetBack;
+use super::slice_looks::SliceLooks;
+use super::watch::Pause;
 use crate::cli::output;
-use crate::config::StoreKind;
-use crate::plugin::machine::read_small;
 use crate::retry::{Deadline, jittered};
-use crate::store::sliced::DIRECTORY as SLICES;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
 /// The time to the first run: soon after the start, but not on all nodes at once.
 const SOON: Duration = Duration::from_secs(60);
-/// The time from one look at the node's slices to the next.
-const OF_SLICES: Duration = Duration::from_secs(60);
 /// The limit for one run, which no run needs.
 const LIMIT: Duration = Duration::from_secs(600);
 
@@ -35,8 +31,13 @@ pub(super) struct PeriodicTasks<'a> {
     /// The token of the pod, if there is one. `take-over` needs it as evidence.
     token: Option<PathBuf>,
     taken_over: bool,
-    /// Where the addresses in the node's slices are, as seen from here, and when to look next.
-    slices: Slices,
+    /// Whether the pods of Whereabouts are to be imported, and whether this is done until the next
+    /// sweep.
+    imports: bool,
+    imported: bool,
+    /// When an import that has failed is repeated: long before the next sweep.
+    import_again: Pause,
+    slices: SliceLooks,
 }
 
 /// Returns the time from one sweep to the next. It differs between nodes, and is `every` on
@@ -48,35 +49,8 @@ fn next(every: Duration) -> Duration {
 struct ProbeStatus {
     child: Child,
     limit: Deadline,
+    command: &'static str,
     is_urgent: bool,
-}
-
-/// When the node's slices are compared with the cluster.
-struct Slices {
-    root: PathBuf,
-    next: Deadline,
-}
-
-impl Slices {
-    fn new(namespace: &Path) -> Self {
-        Self { root: super::host_root(namespace), next: Deadline::after(jittered(OF_SLICES)) }
-    }
-
-    /// Returns whether it is time. A node that never had a slice is left alone.
-    fn is_due(&mut self, flat: &Path) -> bool {
-        if !self.next.left().is_zero() {
-            return false;
-        }
-        self.next = Deadline::after(OF_SLICES);
-        let settings =
-            read_small(flat).ok().and_then(|bytes| flat_file::read_flat(flat, &bytes).ok());
-        settings.is_some_and(|settings| {
-            let data_dir = &settings.store.data_dir;
-            let seen = self.root.join(data_dir.strip_prefix("/").unwrap_or(data_dir));
-            matches!(settings.store.kind, StoreKind::Kubernetes { .. })
-                && seen.join(SLICES).exists()
-        })
-    }
 }
 
 impl<'a> PeriodicTasks<'a> {
@@ -86,10 +60,12 @@ impl<'a> PeriodicTasks<'a> {
         flat: PathBuf,
         every: Duration,
         token: Option<PathBuf>,
+        imports: bool,
     ) -> Self {
         let soon = SOON.min(every);
         let due = Deadline::after(jittered(soon).saturating_sub(soon / 2));
         let set_back = SetBack::new(namespace, flat.clone());
+        let slices = SliceLooks::new(super::host_root(namespace), &flat);
         Self {
             namespace,
             flat,
@@ -100,19 +76,28 @@ impl<'a> PeriodicTasks<'a> {
             set_back,
             token,
             taken_over: false,
-            slices: Slices::new(namespace),
+            imports,
+            imported: false,
+            import_again: Pause::default(),
+            slices,
         }
     }
 
     /// Starts what is due and reaps what has ended. `end` kills the running process, which is safe
     /// at any moment.
     pub(super) fn turn(&mut self, end: bool) {
-        if let Some(ProbeStatus { child, limit, is_urgent }) = &mut self.running {
+        if let Some(ProbeStatus { child, limit, command, is_urgent }) = &mut self.running {
             let Some(ended) = super::reap(child, limit, end) else {
                 return;
             };
+            let is_done = ended.is_ok_and(|status| status.success());
             if *is_urgent {
-                self.set_back.ended(ended.is_ok_and(|status| status.success()));
+                self.set_back.ended(is_done);
+            }
+            match *command {
+                "slices" => self.slices.ended(),
+                "import" => self.imported = is_done,
+                _ => {}
             }
             self.running = None;
         }
@@ -123,6 +108,17 @@ impl<'a> PeriodicTasks<'a> {
         if !self.taken_over && self.token.is_some() {
             self.taken_over = true;
             self.start("take-over", false);
+            return;
+        }
+        // At once: until then, a DEL that is lost would keep its address until the next boot.
+        // An API server that has just started may refuse what it allows a moment later. What fails
+        // for minutes waits for the next sweep: it may fail for good.
+        if self.imports
+            && !self.imported
+            && !self.import_again.is_longest()
+            && self.import_again.is_over()
+        {
+            self.start("import", false);
             return;
         }
         if self.set_back.is_due() {
@@ -139,16 +135,18 @@ impl<'a> PeriodicTasks<'a> {
         }
         self.start(if self.repaired { "sweep" } else { "repair" }, false);
         if self.repaired {
-            self.taken_over = false;
+            (self.taken_over, self.imported) = (false, false);
+            self.import_again = Pause::default();
             self.due = Deadline::after(next(self.every));
         }
         self.repaired = !self.repaired;
     }
 
-    fn start(&mut self, command: &str, is_urgent: bool) {
+    fn start(&mut self, command: &'static str, is_urgent: bool) {
         match self.spawn(command) {
             Ok(child) => {
-                self.running = Some(ProbeStatus { child, limit: Deadline::after(LIMIT), is_urgent })
+                let limit = Deadline::after(LIMIT);
+                self.running = Some(ProbeStatus { child, limit, command, is_urgent });
             }
             Err(error) => output::say(&format!("error: cannot start {command}: {error}")),
         }
@@ -163,6 +161,7 @@ impl<'a> PeriodicTasks<'a> {
             .transpose()?;
         let args: &[&str] = match command {
             "slices" => &["slices", "sync"],
+            "import" => &["import", "whereabouts"],
             _ if token.is_some() => &[command],
             _ => &[command, "--yes"],
         };

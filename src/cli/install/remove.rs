@@ -2,13 +2,13 @@
 //! not the store, no files of others. Refuses while this node holds addresses, because nothing
 //! could release them afterwards.
 
-use super::super::output::count;
-use super::super::{HintedError, debts};
+use super::super::output::{count, in_one_line};
+use super::super::{HintedError, debts, slices};
 use super::atomic_write::{self, InstallLock};
 use super::executables_aside::{self, ExecutablesAside};
 use super::plan::Plan;
 use super::{flat_file, kubeconfig};
-use crate::config::{Chosen, FlatFile};
+use crate::config::{Chosen, FlatFile, StoreKind};
 use crate::ipam::NodeName;
 use crate::plugin::debts::Place;
 use crate::plugin::machine::{CONFIG_VARIABLE, read_small};
@@ -53,6 +53,13 @@ pub(super) fn remove(plan: &Plan, namespace: &Path, force: bool) -> anyhow::Resu
             "no store is configured, because the flat file is missing: {}",
             flat.display()
         )));
+    }
+    if flat.exists() {
+        match return_slices(&flat, namespace) {
+            Ok(said) => changes.extend(said),
+            Err(error) if force => changes.push(format!("warning: {}", in_one_line(&error))),
+            Err(error) => return Err(error),
+        }
     }
     for (path, is_ours) in installed {
         if !is_ours {
@@ -174,6 +181,34 @@ fn is_used(debt: &serde_json::Value, flat: &Path) -> bool {
         .chain(allowed.iter().map(PathBuf::as_path));
     Place::of(&settings.store).to_string() == store
         || open.into_iter().any(|root| Path::new(store).starts_with(root))
+}
+
+/// Gives back the slices of this node, which nobody could do afterwards. Returns the messages to
+/// print: a slice stays while pods hold addresses of it.
+///
+/// # Errors
+/// Some slices may not be given back.
+fn return_slices(flat: &Path, namespace: &Path) -> anyhow::Result<Vec<String>> {
+    let bytes = read_small(flat).unwrap_or_default();
+    let has_slices = flat_file::read_flat(flat, &bytes)
+        .is_ok_and(|settings| settings.store.kind != StoreKind::File);
+    if !has_slices {
+        return Ok(Vec::new());
+    }
+    let returned = super::on_the_host(namespace)
+        .args(["slices", "return"])
+        .env(CONFIG_VARIABLE, flat)
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot start the return of this node's slices")?;
+    let said = String::from_utf8_lossy(&returned.stderr);
+    if !returned.status.success() {
+        let message =
+            format!("cannot give back the slices of this node: {}", super::error_of(&said));
+        return Err(HintedError::new(message, "fix the cause, or pass --force").into());
+    }
+    let nothing = slices::gave_back(0);
+    Ok(said.lines().filter(|line| *line != nothing).map(str::to_owned).collect())
 }
 
 /// Returns the items of a listing of the plugin, run on the host.

@@ -10,8 +10,9 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 /// The time between two steps. The kubelet replaces a pod's token by a symbolic link, long before
-/// the old token expires. A step reads two small files.
-const EVERY_MILLISECONDS: u16 = 5_000;
+/// the old token expires. A step reads a few small files. A change of the node's slices is published
+/// within five seconds.
+const EVERY_MILLISECONDS: u16 = 4_000;
 
 /// The signals that end the wait.
 const HEARD: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD];
@@ -35,6 +36,11 @@ impl Pause {
         self.again = Deadline::after(jittered(self.next));
         self.next = (self.next * 2).min(Self::LONGEST);
         true
+    }
+
+    /// Returns whether the waits grow no more: they have taken some minutes.
+    pub(super) fn is_longest(&self) -> bool {
+        self.next == Self::LONGEST
     }
 }
 

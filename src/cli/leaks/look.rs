@@ -1,21 +1,11 @@
 //! One look at a cluster: reads allocations, pods and nodes, and decides about each allocation.
 
-use crate::cli::cluster_lists::{ALLOCATIONS, Cluster, List, NODES};
+use crate::cli::cluster_lists::{ALLOCATIONS, Cluster, NODES, PODS};
 use crate::ipam::Texts;
 use crate::ipam::leak::{self, Evidence, Holder};
 use crate::store::kube::objects::evidence::{HolderFields, Identity, NodeObject, PodObject};
 use serde::Deserialize;
 use std::collections::HashMap;
-
-const PODS: List = List {
-    what: "pods",
-    right: "pods in all namespaces; a node's own kubeconfig does not have it",
-    absent: "check that the kubeconfig names a Kubernetes API server",
-    path: "/api/v1/pods",
-    // With 100 KB per object, which is much, a page still fits into an answer.
-    query: "?limit=100",
-    accept: "application/json",
-};
 
 /// An address whose holder is probably gone.
 pub(super) struct Candidate {

@@ -1,15 +1,27 @@
 //! Pools as Kubernetes objects: their tree, and its text in YAML and JSON.
 
 use super::addresses::{ConvertedSubnet, Span};
+use crate::addr::Subnet;
 use crate::config::pool_kind;
+use crate::ipam::Block;
 use crate::json::Json;
 use serde_json::Value;
 use std::collections::BTreeMap;
+
+/// How a pool is cut into slices.
+#[derive(Debug)]
+pub(super) struct Cut {
+    pub(super) ranges: Block,
+    pub(super) v4: Option<u8>,
+    pub(super) v6: Option<u8>,
+}
 
 /// A pool of ours, before it is checked.
 #[derive(Debug, Default)]
 pub(super) struct Converted {
     pub(super) subnets: Vec<ConvertedSubnet>,
+    /// The slices. A pool that has some has no subnets of its own.
+    pub(super) cut: Option<Cut>,
     /// The namespaces that may use the pool. If there is none, all may.
     pub(super) namespaces: Vec<String>,
     /// The labels of the nodes on which the pool may be used.
@@ -23,7 +35,10 @@ pub(super) struct Converted {
 impl Converted {
     /// Returns the object of the pool.
     pub(super) fn object(&self, name: &str) -> Json {
-        let mut spec = vec![("subnets", list(&self.subnets, subnet))];
+        let mut spec = match &self.cut {
+            None => vec![("subnets", list(&self.subnets, subnet))],
+            Some(cut) => vec![("ranges", list(&[&cut.ranges], range)), ("slices", slices(cut))],
+        };
         if !self.namespaces.is_empty() {
             spec.push(("namespaces", list(&self.namespaces, |name| text(name))));
         }
@@ -57,6 +72,18 @@ fn subnet(part: &ConvertedSubnet) -> Json {
         entries.push(("exclude", spans(&part.exclude)));
     }
     object(entries)
+}
+
+fn range(block: &&Block) -> Json {
+    let of = |key, subnet: Option<Subnet>| Some((key, text(&subnet?.to_string())));
+    object([of("ipv4", block.v4), of("ipv6", block.v6)].into_iter().flatten())
+}
+
+fn slices(cut: &Cut) -> Json {
+    let of = |key, length: Option<u8>| {
+        Some((key, object([("perNodeMaskSize", Json::Number(length?.into()))])))
+    };
+    object([of("ipv4", cut.v4), of("ipv6", cut.v6)].into_iter().flatten())
 }
 
 fn route((dst, gw): &(String, Option<String>)) -> Json {

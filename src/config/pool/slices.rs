@@ -11,12 +11,12 @@ use crate::ipam::{Block, Geometry, Scope};
 use std::net::IpAddr;
 
 const RANGE_KEYS: &[&str] = &["ipv4", "ipv6", "gateways", "exclude"];
-const SLICES_KEYS: &[&str] = &["ipv4", "ipv6", "maxPerNode"];
+const SLICES_KEYS: &[&str] = &["ipv4", "ipv6", "maxPerNode", "allowOverlapWith"];
 /// The keys of a pool that a pool with slices cannot have: they give single addresses, and a single
 /// address may be in a slice of another node.
 const REFUSED: &[&str] = &["subnets", "scope", "reservations"];
 /// How many slices a node may own if the pool does not say it.
-const MOST_PER_NODE: u32 = 8;
+pub(in crate::config) const MOST_PER_NODE: u32 = 8;
 
 /// How a pool is cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +25,9 @@ pub struct PoolSlices {
     pub geometry: Geometry,
     /// The most slices that one node may own.
     pub most_per_node: u32,
+    /// What is on other wires, so that its addresses may lie in the slices: the names of pools with
+    /// slices, and scopes.
+    pub may_overlap: Vec<String>,
 }
 
 /// Parses the ranges of a pool with slices. Returns `None` for a pool without.
@@ -60,6 +63,8 @@ pub(super) fn parse(
             number => Ok(number),
         });
     let most_per_node = mistakes.note(most_per_node).unwrap_or_default();
+    let may_overlap = slices.find("allowOverlapWith").map_or(Ok(Vec::new()), |list| list.texts());
+    let may_overlap = mistakes.note(may_overlap).unwrap_or_default();
     let mut left = avoid_buggy.then_some(MOST_BLOCKS);
     let parsed =
         Mistakes::each::<_, _, Mistakes>(ranges.list()?, |entry| range(&entry, left.as_mut()));
@@ -70,7 +75,7 @@ pub(super) fn parse(
     let Some(geometry) = mistakes.note(geometry) else { return Err(mistakes) };
     let subnets: Vec<PoolSubnet> = subnets.into_iter().flatten().collect();
     mistakes.note(check_disjoint(&ranges, &subnets));
-    mistakes.none_or(Some((PoolSlices { geometry, most_per_node }, subnets)))
+    mistakes.none_or(Some((PoolSlices { geometry, most_per_node, may_overlap }, subnets)))
 }
 
 /// Parses `perNodeMaskSize` of a family.
@@ -160,11 +165,12 @@ mod tests {
                 let subnets =
                     pool.subnets.iter().map(|of| format!("{} {:?}", of.subnet, of.gateway));
                 format!(
-                    "{} {:?}: {} slices, {} for a node\n{}\n",
+                    "{} {:?}: {} slices, {} for a node, beside {:?}\n{}\n",
                     pool.scope,
                     pool.uid,
                     slices.geometry.count(),
                     slices.most_per_node,
+                    slices.may_overlap,
                     subnets.collect::<Vec<_>>().join("\n")
                 )
             }
@@ -176,9 +182,9 @@ mod tests {
     fn a_pool_with_slices_has_ranges_of_both_families() {
         check(
             r#"{"ranges":[{"ipv4":"192.168.0.0/16","ipv6":"fd12::1:0/112","gateways":["192.168.0.1","fd12::1:1"]}],
-                "slices":{"ipv4":{"perNodeMaskSize":24},"ipv6":{"perNodeMaskSize":120},"maxPerNode":2}}"#,
+                "slices":{"ipv4":{"perNodeMaskSize":24},"ipv6":{"perNodeMaskSize":120},"maxPerNode":2,"allowOverlapWith":["red",""]}}"#,
             &expect![[r#"
-                pool:blue Some("u1"): 256 slices, 2 for a node
+                pool:blue Some("u1"): 256 slices, 2 for a node, beside ["red", ""]
                 192.168.0.0/16 Some(192.168.0.1)
                 fd12::1:0/112 Some(fd12::1:1)
             "#]],
@@ -186,7 +192,7 @@ mod tests {
         check(
             r#"{"ranges":[{"ipv4":"10.0.0.0/24"},{"ipv4":"10.0.1.0/24","exclude":["10.0.1.7"]}],"slices":{"ipv4":{"perNodeMaskSize":28}},"avoidBuggyAddresses":true}"#,
             &expect![[r#"
-                pool:blue Some("u1"): 32 slices, 8 for a node
+                pool:blue Some("u1"): 32 slices, 8 for a node, beside []
                 10.0.0.0/24 None
                 10.0.1.0/24 None
             "#]],

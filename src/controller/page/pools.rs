@@ -110,7 +110,9 @@ pub(super) fn bar(html: &mut Html, numbers: &PoolNumbers, excluded: u128) {
         (true, Some(slices)) => {
             let words = [slices.owned, slices.released, slices.free()];
             let [owned, released, free] = words.map(|number| grouped(number.into()));
-            let text = format!("slices: {owned} owned, {released} released, {free} free");
+            let held = counted(slices.held.into(), "address", "addresses");
+            let text =
+                format!("slices: {owned} owned, {released} released, {free} free; {held} held");
             (width(slices.taken().min(slices.total).into(), slices.total.into()), 0, text)
         }
         (true, None) => (0, 0, "its slices have not been read".to_owned()),

@@ -5,9 +5,10 @@ use super::holder::Who;
 use super::html::{Html, counted, grouped};
 use super::pools::shown_name;
 use super::query::{encoded, path_of_pool, value};
-use super::walk::{each_pool, walk};
+use super::slices;
+use super::walk::{each_pool, each_slice, walk};
 use crate::addr::{Range, Subnet, parse_address};
-use crate::controller::pool::PoolId;
+use crate::controller::pool::{PoolId, PoolKind};
 use crate::controller::state::{Name, PoolState, State};
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -46,9 +47,22 @@ impl<T> Found<T> {
 
 /// An address that matches.
 struct Hit {
-    scope: Rc<str>,
+    place: Place,
     address: IpAddr,
     who: Who,
+}
+
+/// Where a held address is.
+enum Place {
+    /// In a scope, of which any pool may be.
+    Scope(Rc<str>),
+    /// In a slice.
+    Slice {
+        pool: Rc<str>,
+        first: Option<IpAddr>,
+        /// How long ago its node has published that the address is held.
+        as_of: String,
+    },
 }
 
 impl Wanted {
@@ -156,6 +170,16 @@ fn link(html: &mut Html, id: &PoolId, at: Option<IpAddr>) {
     html.text(id.kind.name()).raw("</span>");
 }
 
+fn link_to_slice(html: &mut Html, pool: &str, first: Option<IpAddr>, as_of: &str) {
+    let id = PoolId { kind: PoolKind::Own, namespace: String::new(), name: pool.to_owned() };
+    html.raw("<a href=\"").text(path_of_pool(&id));
+    if let Some(first) = first {
+        html.text(slices::query_of(first));
+    }
+    html.raw("\">").name(pool).raw("</a> <span class=\"quiet\">as of ").text(as_of);
+    html.raw("</span>");
+}
+
 fn more<T>(html: &mut Html, found: &Found<T>) {
     let more = found.total - found.first.len();
     if 0 < more {
@@ -188,12 +212,30 @@ async fn holders(state: &RefCell<State>, wanted: &Wanted) -> Found<Hit> {
             walk(state, scope, range, |address, holding| {
                 let who = Who::of(&holding.holder);
                 if wanted.is_holder(address, &who) {
-                    found.add(|| Hit { scope: Rc::clone(scope), address, who });
+                    found.add(|| Hit { place: Place::Scope(Rc::clone(scope)), address, who });
                 }
             })
             .await;
         }
     }
+    each_slice(state, |slice| {
+        let is_elsewhere = |range: &Range| {
+            slice.block.subnets().all(|subnet| subnet.whole().intersection(range).is_none())
+        };
+        let Some(published) = &slice.published else { return };
+        if matches!(wanted, Wanted::In(range) if is_elsewhere(range)) {
+            return;
+        }
+        for (address, holder) in slice.held() {
+            let who = slices::who(slice, &holder);
+            if wanted.is_holder(address, &who) {
+                let (pool, first) = (Rc::clone(&slice.pool), slice.block.first());
+                let as_of = slices::as_of(published);
+                found.add(|| Hit { place: Place::Slice { pool, first, as_of }, address, who });
+            }
+        }
+    })
+    .await;
     found
 }
 
@@ -224,7 +266,7 @@ async fn write_holders(html: &mut Html, state: &RefCell<State>, found: &Found<Hi
         let Ok(supply) = &pool.supply else { return };
         for (hit, known) in found.first.iter().zip(&mut pools) {
             let has = |hit: &Hit| {
-                hit.scope == pool.scope_label
+                matches!(&hit.place, Place::Scope(scope) if *scope == pool.scope_label)
                     && supply.outline.sections.iter().any(|part| part.listed.contains(hit.address))
             };
             if known.is_none() && has(hit) {
@@ -240,9 +282,10 @@ async fn write_holders(html: &mut Html, state: &RefCell<State>, found: &Found<Hi
         html.raw("<tr><td><code>").text(hit.address).raw("</code></td>");
         hit.who.cells(html);
         html.raw("<td data-label=\"Pool\">");
-        match pool {
-            Some(id) => link(html, id, Some(hit.address)),
-            None => {
+        match (pool, &hit.place) {
+            (_, Place::Slice { pool, first, as_of }) => link_to_slice(html, pool, *first, as_of),
+            (Some(id), Place::Scope(_)) => link(html, id, Some(hit.address)),
+            (None, Place::Scope(_)) => {
                 html.raw("<span class=\"quiet\">in no pool</span>");
             }
         }

@@ -2,7 +2,7 @@
 
 use crate::addr::Range;
 use crate::controller::pool::PoolId;
-use crate::controller::state::{Holding, State};
+use crate::controller::state::{Holding, Slice, State};
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::ops::Bound;
@@ -10,6 +10,8 @@ use std::rc::Rc;
 
 /// How many addresses a slice has. They take about a millisecond.
 const SLICE: usize = 2000;
+/// How many slices of pools are looked at before other tasks get the thread.
+const OF_POOLS: usize = 20;
 /// How many pools are looked at before other tasks get the thread.
 const POOLS: usize = 500;
 
@@ -47,6 +49,18 @@ pub(super) async fn each_pool(state: &RefCell<State>, mut visit: impl FnMut(&Sta
         {
             let state = state.borrow();
             some.iter().for_each(|id| visit(&state, id));
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Calls `visit` for each slice of a pool that is not free, some at a time.
+pub(super) async fn each_slice(state: &RefCell<State>, mut visit: impl FnMut(&Slice)) {
+    let names = state.borrow().slice_names();
+    for some in names.chunks(OF_POOLS) {
+        {
+            let state = state.borrow();
+            some.iter().filter_map(|name| state.slice(name)).for_each(&mut visit);
         }
         tokio::task::yield_now().await;
     }

@@ -6,14 +6,12 @@ use std::rc::Rc;
 impl State {
     /// Notes an answer. Returns what to look at.
     pub fn apply_answer(&mut self, name: Name, answer: Answer) -> Vec<Work> {
-        let known = self.answers.get(&name);
-        if self.gone.contains(&answer.version.uid)
-            || known
-                .is_some_and(|known| self.is_old(Kind::Answers, &answer.version, &known.version))
-        {
+        let known = self.answers.get(&name).map(|known| &known.version);
+        if self.is_old(Kind::Answers, &name, &answer.version, known) {
             return Vec::new();
         }
-        let mut work = self.take_answer(&name);
+        self.listings.note(Kind::Answers, &name);
+        let mut work = self.remove_answer(&name);
         if let (Some(pool), Some(address)) = (&answer.pool, answer.address) {
             self.answers_of.entry(Rc::clone(pool)).or_default().insert((address, name.clone()));
             work.push(Work::Pool(Rc::clone(pool)));
@@ -28,13 +26,6 @@ impl State {
     }
 
     pub(super) fn remove_answer(&mut self, name: &Name) -> Vec<Work> {
-        if let Some(answer) = self.answers.get(name) {
-            self.gone.insert(Rc::clone(&answer.version.uid));
-        }
-        self.take_answer(name)
-    }
-
-    fn take_answer(&mut self, name: &Name) -> Vec<Work> {
         let Some(answer) = self.answers.remove(name) else {
             return Vec::new();
         };
@@ -56,5 +47,63 @@ impl State {
             work.extend(self.next_in_line(pool, address));
         }
         work
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::pool::PoolKind;
+    use crate::controller::state::{ClaimHolder, Holder, Holding, Version};
+    use crate::controller::watches;
+    use crate::store::kube::objects::names;
+    use serde_json::json;
+    use std::collections::BTreeSet;
+
+    /// Somebody wrote it. It must be held before somebody else gets its address.
+    #[test]
+    fn an_answer_is_looked_at_when_another_holder_frees_its_address() {
+        let mut state = State::new(BTreeSet::new(), true);
+        let pool = json!({
+            "metadata": {"name": "pool", "namespace": "default", "uid": "pool"},
+            "spec": {"addresses": ["10.0.0.1-10.0.0.9"], "prefix": 24},
+        });
+        let pool = serde_json::from_value(pool).unwrap();
+        watches::pool(&mut state, PoolKind::InCluster, &pool);
+        for (name, address) in [("a", "10.0.0.5"), ("b", "10.0.0.4"), ("c", "10.0.0.5")] {
+            let answer = json!({
+                "metadata": {"name": name, "namespace": "default", "uid": name},
+                "spec": {
+                    "claimRef": {"name": name}, "address": address, "prefix": 24,
+                    "poolRef": {
+                        "apiGroup": "ipam.cluster.x-k8s.io", "kind": "InClusterIPPool", "name": "pool",
+                    },
+                },
+            });
+            watches::answer(&mut state, &serde_json::from_value(answer).unwrap());
+        }
+        let holder = ClaimHolder {
+            kind: "IPAddressClaim".to_owned(),
+            uid: "other".into(),
+            name: Name { namespace: "default".into(), name: "other".into() },
+            pool: None,
+            prefix: 24,
+            gateway: None,
+            is_ending: false,
+            later_format: None,
+        };
+        let version = Version { uid: "held".into(), revision: "7".into() };
+        let holding = Holding { version, holder: Holder::Claim(Box::new(holder)) };
+        let scope = state.pools().next().unwrap().1.scope.clone();
+        let held = names::object(&scope, "10.0.0.5".parse().unwrap());
+        state.apply_allocation(&held, holding);
+
+        let held = Name { namespace: "".into(), name: held.as_str().into() };
+        let work = state.remove(Kind::Allocations, &held, "held");
+        let adopted = work.iter().filter_map(|work| match work {
+            Work::Adoption(name) => Some(&*name.name),
+            _ => None,
+        });
+        assert_eq!(adopted.collect::<Vec<_>>(), ["a", "c"]);
     }
 }

@@ -54,7 +54,7 @@ impl IpamClaims {
     }
 
     pub(super) fn missing(&self, seen: &HashSet<Name>) -> Vec<Name> {
-        super::missing(&self.known, seen)
+        super::listing::missing(&self.known, seen)
     }
 }
 

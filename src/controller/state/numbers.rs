@@ -20,7 +20,8 @@ impl State {
         let held = ranges.flat_map(|range| {
             self.held.between(&pool.scope_label, range.first_address(), range.last_address())
         });
-        let held = held.count() as u128;
+        let slices = self.slice_numbers(id, pool);
+        let held = slices.map_or_else(|| held.count() as u128, |slices| slices.held.into());
         let total = pool.supply.as_ref().map(Supply::total).unwrap_or_default();
         let outside = |(address, _): &&(IpAddr, Name)| {
             pool.supply.as_ref().is_ok_and(|supply| supply.part(*address).is_none())
@@ -44,7 +45,7 @@ impl State {
             free: total.saturating_sub(held),
             out_of_range: self.answers_of(id).filter(outside).count() as u128,
             has_slices: pool.scope.is_of_slices(),
-            slices: self.slice_numbers(id, pool),
+            slices,
             waiting: waiting.count() as u64,
             trouble,
         }

@@ -6,9 +6,12 @@ use crate::controller::overview::SliceNumbers;
 use crate::controller::pool::{PoolId, PoolKind};
 use crate::controller::shapes::SliceObject;
 use crate::ipam::Block;
+use crate::store::kube::objects::ip_slice_status::{self, Status};
+use crate::store::slices::SliceHolder;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::time::SystemTime;
 
 /// A slice.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +30,28 @@ pub struct Slice {
     pub boot: Rc<str>,
     /// When an operator released it. Nobody gives addresses from it then.
     pub released: Option<Rc<str>>,
+    /// What its node has published.
+    pub published: Option<Rc<Published>>,
+}
+
+/// What a node has published about a slice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// When.
+    pub at: SystemTime,
+    /// How many addresses are held.
+    pub count: u32,
+    /// The holders, as the lines of the status: as names and addresses they would take three times
+    /// the memory.
+    lines: Box<[Box<str>]>,
+}
+
+impl Published {
+    fn of(status: &Status) -> Option<Self> {
+        let (number, lines) = (status.number()?, status.held.iter());
+        let lines = lines.map(|line| line.as_str().into()).collect();
+        Some(Self { at: number.at, count: number.count, lines })
+    }
 }
 
 /// The first address of a slice and the name of its object. Slices are shown in this order.
@@ -68,6 +93,7 @@ impl Slices {
 impl Slice {
     fn of(object: &SliceObject) -> Self {
         let spec = &object.spec;
+        let status = object.status.as_ref().and_then(|status| status.0.as_ref());
         let subnet = |text: &str| Subnet::parse(text).ok();
         Self {
             version: Version::of(&object.metadata),
@@ -77,7 +103,21 @@ impl Slice {
             has_node_uid: spec.node_uid.is_some(),
             boot: spec.boot_id.as_str().into(),
             released: spec.released.as_deref().map(Into::into),
+            published: status.and_then(Published::of).map(Rc::new),
         }
+    }
+
+    /// Returns the addresses of the slice that are held, with their holders, in the order of the
+    /// status.
+    pub fn held(&self) -> impl Iterator<Item = (IpAddr, Rc<SliceHolder>)> {
+        let lines = self.published.iter().flat_map(|published| &published.lines);
+        let holders = lines.filter_map(|line| ip_slice_status::parse(line)).map(Rc::new);
+        holders.flat_map(|holder| {
+            let addresses = holder.addresses.clone().into_iter();
+            // Only what is in the slice: the status is a text that its node has written.
+            let own = addresses.filter(|address| self.block.contains(*address));
+            own.map(move |address| (address, Rc::clone(&holder))).collect::<Vec<_>>()
+        })
     }
 }
 
@@ -117,6 +157,26 @@ impl State {
         names.filter_map(|(_, name)| self.slices.known.get(name))
     }
 
+    /// Returns the slice of a pool whose first address this is.
+    #[must_use]
+    pub fn slice_at(&self, pool: &str, first: IpAddr) -> Option<&Slice> {
+        self.slices_of(pool).find(|slice| slice.block.first() == Some(first))
+    }
+
+    /// Returns the names of the objects of all slices, in the order of pool and address.
+    #[must_use]
+    pub fn slice_names(&self) -> Vec<Rc<str>> {
+        let mut pools: Vec<_> = self.slices.of_pools.iter().collect();
+        pools.sort_unstable_by_key(|(pool, _)| Rc::clone(pool));
+        pools.into_iter().flat_map(|(_, names)| names).map(|(_, name)| Rc::clone(name)).collect()
+    }
+
+    /// Returns a slice.
+    #[must_use]
+    pub fn slice(&self, name: &str) -> Option<&Slice> {
+        self.slices.known.get(name)
+    }
+
     /// Returns the slices that were released, each with the name of its object, in no order.
     pub fn released_slices(&self) -> impl Iterator<Item = (&Rc<str>, &Slice)> {
         self.slices.known.iter().filter(|(_, slice)| slice.released.is_some())
@@ -132,6 +192,10 @@ impl State {
             match slice.released {
                 Some(_) => numbers.released += 1,
                 None => numbers.owned += 1,
+            }
+            match &slice.published {
+                Some(published) => numbers.held += u64::from(published.count),
+                None => numbers.unpublished += 1,
             }
         }
         Some(numbers)

@@ -10,6 +10,7 @@ pub(crate) mod lock;
 mod lock_file;
 mod mounts;
 mod nested;
+mod open_files;
 mod real;
 
 pub(in crate::store) use real::LARGEST;
@@ -86,6 +87,12 @@ pub trait Disk {
     /// Returns what the type of the filesystem says about it; nothing for a local one.
     fn kind(&self) -> io::Result<Kind> {
         Ok(Kind::Unknown)
+    }
+    /// Returns whether the mount moves a file that is open out of the way before another file takes
+    /// its name. The name is then free for a moment.
+    fn moves_open_files(&self, directory: &Path) -> io::Result<bool> {
+        let _ = directory;
+        Ok(false)
     }
     /// Returns a description of a mount point, at the data directory or above it, that this
     /// machine's tables list and that has nothing mounted.

@@ -1,7 +1,7 @@
 //! The kernel's disk: each step is an `openat` with `O_NOFOLLOW`, relative to a directory that is
 //! opened once.
 
-use super::{Content, Disk, Inode, Kind, Locked, Patience, kinds, lock, lock_file};
+use super::{Content, Disk, Inode, Kind, Locked, Patience, kinds, lock, lock_file, open_files};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
@@ -260,6 +260,10 @@ impl Disk for RealDisk {
         Ok(self.kind.get_or_init(|| kind).clone())
     }
 
+    fn moves_open_files(&self, directory: &Path) -> io::Result<bool> {
+        open_files::are_moved(self, self.directory(directory)?.as_fd(), directory)
+    }
+
     fn nested(&self, own: &[PathBuf]) -> Option<String> {
         super::nested::nested(&self.root, own)
     }
@@ -396,8 +400,9 @@ impl Disk for RealDisk {
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
         let (directory, name) = self.place(path)?;
-        unlinkat(directory.as_fd(), name, UnlinkatFlags::NoRemoveDir)?;
+        // Some FUSE filesystems keep a file that is open under another name.
         self.written.borrow_mut().remove(path);
+        unlinkat(directory.as_fd(), name, UnlinkatFlags::NoRemoveDir)?;
         Ok(())
     }
 

@@ -214,6 +214,26 @@ impl<D: Disk> FileStore<D> {
         }
     }
 
+    /// Refuses to give the name of a record to another record where machines share the store and the
+    /// name would be free in between.
+    pub(super) fn check_replaces(&self) -> Result<(), StoreError> {
+        if self.terms.as_ref().is_some_and(|terms| terms.alone) {
+            return Ok(());
+        }
+        let temporary = layout::temporary(&self.host.node);
+        let moves = self
+            .disk
+            .moves_open_files(&temporary)
+            .map_err(|error| failed(&self.disk, "replace a file in", &temporary, error))?;
+        if !moves {
+            return Ok(());
+        }
+        Err(StoreError::Unfit {
+            path: self.disk.root().to_owned(),
+            reason: "it moves a file that is open away before another file gets its name, so another machine could take the name in between".to_owned(),
+        })
+    }
+
     /// Returns what the type of the store's filesystem says about it.
     ///
     /// # Errors

@@ -414,6 +414,10 @@ impl<D: Disk> Session for FileSession<'_, D> {
             return Ok(Rehome::Changed);
         };
         self.store.ensure(&layout::temporary(&self.store.host.node))?;
+        if let Err(error) = self.store.check_replaces() {
+            self.unlock_store();
+            return Err(error);
+        }
         let swapped = self
             .write_record(&held.scope, held.address, to)
             .and_then(|new| self.swap(&old, inode, &new));

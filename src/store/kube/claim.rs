@@ -9,7 +9,7 @@ use super::objects::claim_object::ClaimObject;
 use super::objects::ip_allocation::{IpAllocation, PLURAL};
 use super::objects::names;
 use super::session::KubeSession;
-use crate::addr::AddrSet;
+use crate::addr::{AddrSet, Range};
 use crate::ipam::{Allocation, AllocationOrder, Record, Scope, Source};
 use crate::retry::{self, Deadline};
 use crate::store::{Claim, Rehome, StoreError};
@@ -38,6 +38,16 @@ impl KubeSession<'_> {
         candidates: &AddrSet,
         record: &Record,
     ) -> Result<Claim, StoreError> {
+        let given = self.without_given(scope, candidates, &record.attachment)?;
+        self.claim_of(scope, &given, record)
+    }
+
+    fn claim_of(
+        &self,
+        scope: &Scope,
+        candidates: &AddrSet,
+        record: &Record,
+    ) -> Result<Claim, StoreError> {
         let began = self.store.now();
         // The addresses that an earlier call of this attachment asked for come first: the requests
         // that create their objects may still be under way.
@@ -59,25 +69,29 @@ impl KubeSession<'_> {
         }
         // A static address is not compared with the gateways: the author of the configuration is
         // responsible for it.
-        let allowed = if record.source == Source::Static {
+        let mut allowed = if record.source == Source::Static {
             candidates.clone()
         } else {
             self.store.without_gateways(scope, candidates, &self.deadline)?
         };
-        let candidates = &allowed;
-        match candidates.nth(0) {
+        match allowed.nth(0) {
             None => return Ok(Claim::Full),
-            Some(only) if candidates.count() == 1 => {
-                return self.claim_only(scope, candidates, only, record);
+            Some(only) if allowed.count() == 1 => {
+                return self.claim_only(scope, &allowed, only, record);
             }
             Some(_) => {}
         }
         let mut misses = 0;
-        while let Some(address) = self.choose(scope, candidates, misses, began)? {
-            if let Some(allocation) = self.try_claim(scope, address, record)? {
+        while let Some(address) = self.choose(scope, &allowed, misses, began)? {
+            if let Some(allocation) = self.try_shown(scope, address, record)? {
                 return Ok(Claim::Claimed(allocation));
             }
-            misses += 1;
+            // What Whereabouts has is no sign that other nodes take the same addresses as this one.
+            if self.was_lost(address) {
+                allowed.remove(&Range::single(address));
+            } else {
+                misses += 1;
+            }
             if self.deadline.left().is_zero() {
                 let reason = format!(
                     "other nodes took every address that was tried ({misses}); the last was {address}"
@@ -111,7 +125,20 @@ impl KubeSession<'_> {
         record: &Record,
     ) -> Result<Option<Allocation>, StoreError> {
         self.store.state.change_occupancy(scope, &self.deadline, |hint| hint.take(address))?;
-        self.try_claim(scope, address, record)
+        self.try_shown(scope, address, record)
+    }
+
+    /// Tries one candidate, and lets Whereabouts see it if it is to.
+    fn try_shown(
+        &self,
+        scope: &Scope,
+        address: IpAddr,
+        record: &Record,
+    ) -> Result<Option<Allocation>, StoreError> {
+        match self.try_claim(scope, address, record)? {
+            Some(claimed) => self.show_claimed(claimed),
+            None => Ok(None),
+        }
     }
 
     /// Tries one candidate. Returns `None` when another attachment holds it, or when this
@@ -374,7 +401,7 @@ impl KubeStore {
         let mut listed = Occupancy::default();
         let began = self.now();
         let selector = format!("{}={}", names::SCOPE, names::of_scope(scope));
-        self.api.names(&selector, deadline, &mut |name| {
+        self.api.names(PLURAL, &selector, deadline, &mut |name| {
             if let Some(address) = names::parse(name) {
                 listed.take(address);
             }

@@ -70,6 +70,7 @@ impl IpamClaims for KubeStore {
         deadline: &Deadline,
     ) -> Result<Option<IpAddr>, StoreError> {
         self.make_complete(deadline)?;
+        self.refuse_unshown("an address of an IPAMClaim", deadline)?;
         let allowed = self.without_gateways(scope, candidates, deadline)?;
         if allowed.nth(0).is_none() {
             return Ok(None);

@@ -20,8 +20,10 @@
 
 pub(crate) mod api;
 mod claim;
+pub mod imported;
 mod ipam_claims;
 mod listing;
+pub mod moving;
 pub(crate) mod node_state;
 pub mod objects;
 mod pools;
@@ -36,7 +38,7 @@ use super::ipam_claims::IpamClaims;
 use super::node_identity::NodeIdentity;
 use super::pools::{Read, StoredPool};
 use super::{Access, Filter, HeldListing, Listing, Session, Store, StoreError};
-use crate::addr::AddrSet;
+use crate::addr::{AddrSet, Subnet};
 use crate::api_client::client::{Client, Server};
 use crate::digest;
 use crate::ipam::{
@@ -49,6 +51,7 @@ use node_state::cluster_identity::{self, NodeStateIdentity};
 use node_state::{State, clusters};
 use objects::names;
 use session::KubeSession;
+pub(super) use slices::publish::Holders;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -77,6 +80,8 @@ pub struct KubeStore {
     life: Option<fn(&Record) -> Life>,
     /// What an IPAMClaim holds whose user this call is about to become.
     used: RefCell<Vec<ClaimAllocation>>,
+    /// The ranges of the network whose addresses are asked for.
+    ranges: RefCell<Vec<Subnet>>,
     /// Copies of answers for which the node state has no place yet.
     unkept: RefCell<Vec<(PathBuf, Vec<u8>)>>,
 }
@@ -123,8 +128,14 @@ impl KubeStore {
             for_dead_node: false,
             life: None,
             used: RefCell::default(),
+            ranges: RefCell::default(),
             unkept: RefCell::default(),
         }
+    }
+
+    /// Returns the node for which the store acts.
+    pub(super) const fn node(&self) -> &NodeName {
+        &self.host.node
     }
 
     /// Makes the store work without node state: for a node that is off and cannot act for itself,
@@ -291,6 +302,25 @@ impl Store for KubeStore {
         deadline: Deadline,
     ) -> Result<BTreeMap<String, String>, StoreError> {
         self.read_node_labels(read, &deadline)
+    }
+
+    fn expect_ranges(&self, ranges: &[Subnet]) {
+        self.ranges.replace(ranges.to_vec());
+    }
+
+    fn forget_shown(
+        &self,
+        attachment: &Attachment,
+        ranges: &dyn Fn() -> Option<(Scope, Vec<Subnet>)>,
+        deadline: Deadline,
+    ) -> Result<(), StoreError> {
+        if !self.shows_noted(&deadline)? {
+            return Ok(());
+        }
+        match ranges() {
+            Some((scope, ranges)) => self.forget_container(attachment, &scope, &ranges, &deadline),
+            None => Ok(()),
+        }
     }
 
     fn sticky(&self, scope: &Scope, deadline: Deadline) -> Result<Vec<Sticky>, StoreError> {

@@ -21,6 +21,7 @@ use super::api::{Api, escape};
 use super::objects::ip_allocation::{GROUP, VERSION};
 use super::objects::ip_pool;
 use crate::digest;
+use crate::ipam::names_network;
 use crate::retry::Deadline;
 use crate::store::StoreError;
 use crate::store::pools::{Read, StoredPool};
@@ -116,6 +117,7 @@ impl KubeStore {
     pub(super) fn refresh_copies(&self, deadline: &Deadline) -> Result<(), StoreError> {
         let mut names: BTreeSet<String> =
             self.noted_slices()?.into_iter().map(|slice| slice.object.spec.pool).collect();
+        names.retain(|pool| !names_network(pool));
         let now = self.state.disk().since_boot();
         for file in self.state.names("")? {
             let path = Path::new(&file);

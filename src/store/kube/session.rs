@@ -3,6 +3,7 @@
 
 use super::KubeStore;
 use super::api::Changed;
+use super::moving::During;
 use super::objects::ip_allocation::{IpAllocation, PLURAL};
 use super::objects::names;
 use super::objects::unreadable::Unreadable;
@@ -25,6 +26,8 @@ pub(crate) struct KubeSession<'s> {
     /// Objects that the attachment was to get and that do not exist. A claim tries their addresses
     /// first.
     pub(super) lost: RefCell<Vec<IpAllocation>>,
+    /// What the session knows about the move from Whereabouts.
+    pub(super) during: During,
 }
 
 /// What a removal refers to. It decides what happens when the object is not in the known state.
@@ -40,7 +43,8 @@ enum DeleteGuard {
 
 impl<'s> KubeSession<'s> {
     pub(super) fn new(store: &'s KubeStore, access: Access, deadline: Deadline) -> Self {
-        Self { store, deadline, access, locks: RefCell::default(), lost: RefCell::default() }
+        let (locks, lost, during) = Default::default();
+        Self { store, deadline, access, locks, lost, during }
     }
 
     /// Keeps other calls of an attachment out for the rest of the session. Returns false when such
@@ -147,7 +151,15 @@ impl<'s> KubeSession<'s> {
         meant: DeleteGuard,
     ) -> Result<Release, StoreError> {
         let name = names::object(&held.scope, held.address);
+        let first = version.clone();
+        let is_meant = |now: &Allocation| match meant {
+            DeleteGuard::State => now.version.as_ref() == Some(&first),
+            DeleteGuard::ThisRecord => now.record == held.record,
+            DeleteGuard::Holder => now.record.attachment == held.record.attachment,
+        };
         let removed = retry::until_paced(&self.deadline, Pace::SERVER, || {
+            // After a conflict again: an export that has shown the address changes the object.
+            self.withdraw_first(held, &version, &is_meant, &self.deadline)?;
             let release = match self.store.api.delete(&name, &version, &self.deadline)? {
                 Changed::Done(()) | Changed::Absent { maybe_ours: true } => Release::Done,
                 Changed::Absent { maybe_ours: false } => {
@@ -192,6 +204,17 @@ impl<'s> KubeSession<'s> {
                 &self.deadline,
             )
         })
+    }
+
+    /// Ends a claim that Whereabouts does not see, or not completely.
+    pub(super) fn release_shown(&self, claimed: &Allocation) -> Result<(), StoreError> {
+        match &claimed.version {
+            Some(version) => {
+                self.remove(claimed, version.clone(), DeleteGuard::State)?;
+                Ok(())
+            }
+            None => Err(StoreError::Changed),
+        }
     }
 
     /// Returns the version of an object that the caller has not read: from the node state,
@@ -288,7 +311,16 @@ impl Session for KubeSession<'_> {
                 continue;
             }
             match self.current(name, attachment) {
-                Ok(Some(current)) => holdings.held.push(current),
+                Ok(Some(current)) => {
+                    let is_its_own =
+                        self.access != Access::Allocate || self.show_again(&current)?.is_none();
+                    if is_its_own {
+                        holdings.held.push(current);
+                    } else if let Some(version) = current.version.clone() {
+                        // It was never printed: what is printed stands where Whereabouts sees it.
+                        self.remove(&current, version, DeleteGuard::ThisRecord)?;
+                    }
+                }
                 Ok(None) => {
                     holdings.needs_cleanup = true;
                     self.lost.borrow_mut().push(object);
@@ -350,7 +382,14 @@ impl Session for KubeSession<'_> {
             return Ok(Rehome::Changed);
         }
         match self.version_of(held)? {
-            Some(version) => self.change(held, to, version),
+            // The entry gets our form first: it then stays right, whichever sandbox the record names.
+            Some(version) => {
+                let known = Allocation { version: Some(version.clone()), ..held.clone() };
+                match self.show_again(&known)? {
+                    None => self.change(held, to, version),
+                    Some(_) => Ok(Rehome::Changed),
+                }
+            }
             None => Ok(Rehome::Changed),
         }
     }

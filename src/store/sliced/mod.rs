@@ -18,7 +18,7 @@ use super::ipam_claims::IpamClaims;
 use super::kube::KubeStore;
 use super::pools::{Read, StoredPool};
 use super::{Access, Filter, HeldListing, Listing, Session, Store, StoreError};
-use crate::addr::{AddrSet, Blocks};
+use crate::addr::{AddrSet, Blocks, Subnet};
 use crate::ipam::{Allocation, Attachment, Block, HeldAddress, Scope, Slicing, Source, Sticky};
 use crate::retry::Deadline;
 use session::SlicedSession;
@@ -44,6 +44,9 @@ pub struct SlicedStore<D: Disk> {
     /// Why the last claim got no further slice.
     why_full: RefCell<Option<String>>,
 }
+
+/// Returns the block that the node would claim next.
+type Next<'n> = &'n dyn Fn(&Slicing, &Deadline) -> Result<Option<Block>, StoreError>;
 
 /// The locks of an attachment in both halves.
 struct Both {
@@ -96,6 +99,27 @@ impl<D: Disk> SlicedStore<D> {
         let slicing = self.slicing.borrow();
         slicing.as_ref().filter(|slicing| Scope::of_slices(&slicing.pool) == *scope).cloned()
     }
+
+    /// Returns the lowest free address in the node's slices, or in the next one.
+    fn free(
+        &self,
+        scope: &Scope,
+        candidates: &AddrSet,
+        source: Source,
+        next: Next<'_>,
+    ) -> Result<Option<IpAddr>, StoreError> {
+        let Some(slicing) = self.slicing(scope) else { return Ok(None) };
+        self.kube.find_cluster()?;
+        let own = within(candidates, &self.kube.usable_blocks(&slicing.pool)?);
+        if !own.is_empty()
+            && let Some(free) = self.files.lowest_free(scope, &own, source)?
+        {
+            return Ok(Some(free));
+        }
+        let deadline = Deadline::after(PATIENCE);
+        let next = next(&slicing, &deadline)?;
+        Ok(next.and_then(|block| within(candidates, &[block]).nth(0)))
+    }
 }
 
 /// Returns the candidates that are in one of the blocks.
@@ -103,6 +127,12 @@ fn within(candidates: &AddrSet, blocks: &[Block]) -> AddrSet {
     let subnets = blocks.iter().filter_map(|block| block.of(candidates.family()));
     let owned: Blocks = subnets.map(|subnet| subnet.whole()).collect();
     candidates.within(&owned)
+}
+
+/// Returns whether a candidate is in the block.
+fn has_any(candidates: &AddrSet, block: &Block) -> bool {
+    let subnet = block.of(candidates.family());
+    subnet.is_some_and(|subnet| candidates.has_any_of(&subnet.whole()))
 }
 
 impl<D: Disk> Store for SlicedStore<D> {
@@ -154,7 +184,7 @@ impl<D: Disk> Store for SlicedStore<D> {
     fn list(&self, filter: &Filter) -> Result<Listing<'_>, StoreError> {
         let kube = self.kube.list(filter)?;
         match self.has_files()? {
-            true => Ok(Box::new(kube.chain(self.files.list(filter)?))),
+            true => Ok(Box::new(self.files.list(filter)?.chain(kube))),
             false => Ok(kube),
         }
     }
@@ -165,7 +195,8 @@ impl<D: Disk> Store for SlicedStore<D> {
             return Ok(kube);
         }
         let files = self.files.list(filter)?.map(|item| item.map(HeldAddress::from));
-        Ok(Box::new(kube.chain(files)))
+        // The files first: they can be read while the API server is away.
+        Ok(Box::new(files.chain(kube)))
     }
 
     fn ready(&self) -> Result<(), StoreError> {
@@ -176,7 +207,11 @@ impl<D: Disk> Store for SlicedStore<D> {
         if !scope.is_of_slices() {
             return self.kube.has_room(scope, candidates);
         }
-        Ok(self.lowest_free(scope, candidates, Source::Dynamic)?.is_some())
+        let has_candidates = |block: &Block| has_any(candidates, block);
+        let next = |slicing: &Slicing, deadline: &Deadline| {
+            self.kube.next_free_block(slicing, &has_candidates, deadline)
+        };
+        Ok(self.free(scope, candidates, Source::Dynamic, &next)?.is_some())
     }
 
     fn lowest_free(
@@ -188,17 +223,10 @@ impl<D: Disk> Store for SlicedStore<D> {
         if !scope.is_of_slices() {
             return self.kube.lowest_free(scope, candidates, source);
         }
-        let Some(slicing) = self.slicing(scope) else { return Ok(None) };
-        self.kube.find_cluster()?;
-        let own = within(candidates, &self.kube.usable_blocks(&slicing.pool)?);
-        if !own.is_empty()
-            && let Some(free) = self.files.lowest_free(scope, &own, source)?
-        {
-            return Ok(Some(free));
-        }
-        let deadline = Deadline::after(PATIENCE);
-        let next = self.kube.next_free_block(&slicing, &deadline)?;
-        Ok(next.and_then(|block| within(candidates, &[block]).nth(0)))
+        let has_candidates = |block: &Block| has_any(candidates, block);
+        self.free(scope, candidates, source, &|slicing, deadline| {
+            self.kube.next_block_to_claim(slicing, &has_candidates, deadline)
+        })
     }
 
     fn pool(
@@ -239,6 +267,19 @@ impl<D: Disk> Store for SlicedStore<D> {
         deadline: Deadline,
     ) -> Result<BTreeMap<String, String>, StoreError> {
         self.kube.node_labels(read, deadline)
+    }
+
+    fn expect_ranges(&self, ranges: &[Subnet]) {
+        self.kube.expect_ranges(ranges);
+    }
+
+    fn forget_shown(
+        &self,
+        attachment: &Attachment,
+        ranges: &dyn Fn() -> Option<(Scope, Vec<Subnet>)>,
+        deadline: Deadline,
+    ) -> Result<(), StoreError> {
+        self.kube.forget_shown(attachment, ranges, deadline)
     }
 
     fn sticky(&self, scope: &Scope, deadline: Deadline) -> Result<Vec<Sticky>, StoreError> {

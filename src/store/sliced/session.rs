@@ -1,14 +1,14 @@
 //! One session of both halves. The records in the scope of a pool with slices are those of the file
 //! half, and there are no others.
 
-use super::{SlicedStore, within};
+use super::{SlicedStore, has_any, within};
 use crate::addr::AddrSet;
 use crate::ipam::{
     Allocation, Attachment, Block, IfName, NetworkName, PodRef, Record, Scope, Slicing, Source,
 };
 use crate::retry::Deadline;
 use crate::store::disk::Disk;
-use crate::store::kube::slices::{More, Ownership};
+use crate::store::kube::slices::{More, Need, Ownership};
 use crate::store::{Access, Claim, Holdings, Rehome, Release, Session, Store, StoreError, Wanted};
 use std::net::IpAddr;
 
@@ -65,15 +65,19 @@ impl<'s, D: Disk> SlicedSession<'s, D> {
         wanted: &Wanted<'_>,
     ) -> Result<Claim, StoreError> {
         let kube = &self.store.kube;
+        kube.refuse_unshown_slice(&self.deadline)?;
         self.store.bind_files(&self.deadline)?;
+        let mut blocks = kube.blocks_for_add(&slicing.pool, &self.deadline)?;
         loop {
-            let blocks = kube.usable_blocks(&slicing.pool)?;
             if let Some(claimed) = self.claim_within(slicing, scope, wanted, &blocks)? {
                 return Ok(Claim::Claimed(claimed));
             }
             let asked = asked_address(wanted);
-            match kube.get_slice(slicing, &blocks, asked, &self.deadline)? {
-                More::Slice => {}
+            let has_candidates =
+                |block: &Block| wanted.candidates.iter().any(|(of, _)| has_any(of, block));
+            let need = Need { known: &blocks, wanted: asked, has_candidates: &has_candidates };
+            match kube.get_slice(slicing, &need, &self.deadline)? {
+                More::Slice => blocks = kube.usable_blocks(&slicing.pool)?,
                 More::Elsewhere(node) => {
                     return Err(match asked {
                         Some(address) => StoreError::SliceOfAnother { address, node },
@@ -87,7 +91,10 @@ impl<'s, D: Disk> SlicedSession<'s, D> {
                             slices(slicing.most_per_node),
                             slicing.pool
                         ),
-                        _ => format!("each slice of the pool {} has an owner", slicing.pool),
+                        _ => format!(
+                            "each slice of the pool {} that has addresses to give has an owner",
+                            slicing.pool
+                        ),
                     };
                     *self.store.why_full.borrow_mut() = Some(reason);
                     return Ok(Claim::Full);

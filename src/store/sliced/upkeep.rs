@@ -2,15 +2,20 @@
 //! finds the way back.
 
 use super::SlicedStore;
-use crate::ipam::{Allocation, NodeName, Scope};
+use crate::ipam::{Allocation, Attachment, Block, NodeName, Scope};
 use crate::retry::Deadline;
 use crate::store::disk::Disk;
-use crate::store::slices::{OwnSlice, Removal, Slice, Slices, Synced};
+use crate::store::kube::Holders;
+use crate::store::slices::{
+    Compared, Keeps, OwnSlice, PublishedListing, Removal, Slice, SliceHolder, Slices, Synced,
+};
 use crate::store::upkeep::{
     Extent, Finding, IsAlive, IsLeftBehind, Repaired, SetBack, TakenOver, Upkeep, Verified,
 };
 use crate::store::{Filter, Store, StoreError};
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 /// The begin of the key of a finding of the file half.
 const OF_FILES: &str = "slices/";
@@ -43,12 +48,37 @@ impl<D: Disk> Slices for SlicedStore<D> {
         Ok(own)
     }
 
-    fn sync(&self, deadline: &Deadline) -> Result<Synced, StoreError> {
+    fn sync(&self, keeps: Keeps<'_>, deadline: &Deadline) -> Result<Synced, StoreError> {
         if !self.has_files()? {
             return Ok(Synced::default());
         }
-        let synced = self.kube.review_slices(deadline)?;
-        Ok(Synced { given_back: self.give_back_slices(deadline)?, ..synced })
+        let (synced, found) = self.kube.review_slices(deadline)?;
+        let given_back = self.give_back_slices(keeps, deadline)?;
+        // It decides nothing, so that a failure is only reported.
+        let published =
+            self.holders().and_then(|holders| self.kube.publish_slices(&found, &holders, deadline));
+        let unpublished = published.err().map(|error| error.to_string());
+        Ok(Synced { given_back, unpublished, ..synced })
+    }
+
+    fn published(&self, filter: &Filter) -> Result<PublishedListing<'_>, StoreError> {
+        let own = Some(self.kube.node()).filter(|_| self.are_files_known);
+        let own = own.filter(|_| self.has_files().unwrap_or(true));
+        Ok(Box::new(self.kube.published_slices(filter, own)))
+    }
+
+    fn compare(&self, deadline: &Deadline) -> Result<Vec<Compared>, StoreError> {
+        match self.has_files()? {
+            true => self.kube.compare_slices(&self.holders()?, deadline),
+            false => Ok(Vec::new()),
+        }
+    }
+
+    fn give_back(&self, keeps: Keeps<'_>, deadline: &Deadline) -> Result<usize, StoreError> {
+        match self.has_files()? {
+            true => self.give_back_slices(keeps, deadline),
+            false => Ok(0),
+        }
     }
 
     fn release(&self, node: &NodeName, deadline: &Deadline) -> Result<Vec<Slice>, StoreError> {
@@ -65,8 +95,34 @@ fn of_pool(pool: &str) -> Filter {
 }
 
 impl<D: Disk> SlicedStore<D> {
-    /// Gives back the slices that are empty, but not yet the last one of a pool.
-    fn give_back_slices(&self, deadline: &Deadline) -> Result<usize, StoreError> {
+    /// Returns who holds the addresses in the slices of this node, by the name of the slice. A record
+    /// that cannot be read is left out.
+    fn holders(&self) -> Result<Holders, StoreError> {
+        let noted = self.kube.noted_slices()?;
+        let mut holders: BTreeMap<String, Vec<SliceHolder>> = BTreeMap::new();
+        let mut of_pools: BTreeMap<&str, Vec<(&str, Block)>> = BTreeMap::new();
+        for slice in &noted {
+            holders.insert(slice.name().to_owned(), Vec::new());
+            let of_pool = of_pools.entry(&slice.object.spec.pool).or_default();
+            of_pool.push((slice.name(), slice.object.block()));
+        }
+        for (pool, slices) in of_pools {
+            let mut held: BTreeMap<&str, Vec<Allocation>> = BTreeMap::new();
+            for allocation in self.files.list(&of_pool(pool))?.flatten() {
+                let slice = slices.iter().find(|(_, block)| block.contains(allocation.address));
+                if let Some((name, _)) = slice {
+                    held.entry(name).or_default().push(allocation);
+                }
+            }
+            for (name, held) in held {
+                holders.insert(name.to_owned(), by_interface(held));
+            }
+        }
+        Ok(holders)
+    }
+
+    /// Gives back the slices that are empty, but not yet the last one of a pool that may stay.
+    fn give_back_slices(&self, keeps: Keeps<'_>, deadline: &Deadline) -> Result<usize, StoreError> {
         // Files that are new show no address of a living pod.
         self.bind_files(deadline)?;
         self.kube.give_back_slices(
@@ -79,9 +135,41 @@ impl<D: Disk> SlicedStore<D> {
                 }
                 Ok(true)
             },
+            keeps,
             deadline,
         )
     }
+}
+
+/// Returns one holder for each interface, in the order of their first addresses.
+fn by_interface(mut held: Vec<Allocation>) -> Vec<SliceHolder> {
+    held.sort_by_key(|held| held.address);
+    let mut holders: Vec<SliceHolder> = Vec::new();
+    let mut places: HashMap<Attachment, usize> = HashMap::new();
+    for Allocation { address, record, .. } in held {
+        if let Some(known) = places.get(&record.attachment).and_then(|at| holders.get_mut(*at)) {
+            known.addresses.push(address);
+            known.since = known.since.min(in_seconds(record.since));
+            continue;
+        }
+        let (namespace, pod) = record.pod.map(|pod| (pod.namespace, pod.name)).unwrap_or_default();
+        holders.push(SliceHolder {
+            addresses: vec![address],
+            namespace,
+            pod,
+            ifname: record.attachment.ifname.to_string(),
+            network: record.attachment.network.to_string(),
+            since: in_seconds(record.since),
+        });
+        places.insert(record.attachment, holders.len() - 1);
+    }
+    holders
+}
+
+/// Returns a time without the part of its second.
+fn in_seconds(time: SystemTime) -> SystemTime {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs())
 }
 
 impl<D: Disk> Upkeep for SlicedStore<D> {
@@ -158,7 +246,7 @@ impl<D: Disk> Upkeep for SlicedStore<D> {
     fn tidy(&self, deadline: Deadline) -> Result<usize, StoreError> {
         let mut removed = self.kube.tidy(deadline)?;
         if self.has_files()? {
-            removed += self.give_back_slices(&deadline)?;
+            removed += self.give_back_slices(&|_| true, &deadline)?;
             removed += self.files.tidy(deadline)?;
         }
         Ok(removed)

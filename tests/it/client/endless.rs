@@ -8,6 +8,9 @@ use crate::support::sandbox::{Call, Ended, Sandbox, configuration};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// The path of the object that says whether the cluster is being moved. Each first call asks for it.
+const MOVE: &str = "/moves/whereabouts";
+
 /// The parts of a request on which a script decides.
 struct Asked {
     method: String,
@@ -30,6 +33,11 @@ impl Rig {
             while talk.hears() {
                 let request = talk.heard();
                 let (head, body) = request.split_once("\r\n\r\n").unwrap();
+                // Nothing is moved in this cluster.
+                if head.contains(MOVE) {
+                    talk.says(absent());
+                    continue;
+                }
                 let method = head.split(' ').next().unwrap().to_owned();
                 let is_single = head.split(' ').nth(1).unwrap().contains("/ipallocations/");
                 talk.says(script(&Asked {
@@ -78,7 +86,8 @@ impl Rig {
     }
 
     fn count(&self, start: &str) -> usize {
-        self.server.requests().iter().filter(|request| request.starts_with(start)).count()
+        let counts = |request: &&String| request.starts_with(start) && !request.contains(MOVE);
+        self.server.requests().iter().filter(counts).count()
     }
 }
 
@@ -92,6 +101,12 @@ fn say(status: u16, headers: &str, kind: &str, body: &str) -> String {
 fn failure(status: u16, headers: &str, reason: &str, message: &str) -> String {
     let body = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "message": message, "code": status});
     say(status, headers, "application/json", &body.to_string())
+}
+
+/// Returns the answer that there is no such object.
+fn absent() -> String {
+    let body = json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "details": {"name": "it"}, "code": 404});
+    say(404, "", "application/json", &body.to_string())
 }
 
 /// Returns an empty page of a list.
@@ -366,8 +381,7 @@ fn a_call_ends_at_its_deadline_however_many_creations_may_come_late() {
                     reason = "a server as slow as one that is overloaded"
                 )]
                 std::thread::sleep(std::time::Duration::from_millis(500));
-                let body = json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "details": {"name": "it"}, "code": 404});
-                say(404, "", "application/json", &body.to_string())
+                absent()
             }
             "GET" => page(asked, "", &[]),
             "POST" => made(asked),

@@ -32,11 +32,13 @@ fn the_taint_frees_what_the_node_held_before_it_was_first_seen() {
     cluster.apply(&claims::object(&claims::held(&scope, "10.78.0.9")).to_string());
     scene.hold(old, "boot-0");
     scene.hold(same, "boot-1");
+    let leader = scene.leader();
+    // A record that names no uid of its Node counts only if it is younger than the Node.
+    scene.next_second(&leader);
     let node = [scene.node.as_str(), "", "boot-0"];
     hold(cluster, &Held { address: without_uid, node, pod: ["web", "uid-of-web"] });
     other.hold(of_other, "boot-0");
     scene.hold(moved, "boot-1");
-    let leader = scene.leader();
     leader.look(cluster, 0);
     assert_eq!(scene.first_sight(), Value::Null);
     scene.next_second(&leader);

@@ -129,6 +129,59 @@ fn the_status_of_a_pool_says_how_many_slices_have_owners() {
 }
 
 #[test]
+fn metrics_page_and_search_show_what_nodes_publish() {
+    let Some(cluster) = cluster() else { return };
+    let (sandbox, pool) = (Sandbox::new(), own_name("published"));
+    make_pool(cluster, &pool, "10.64.5.0/26");
+    let [one, two] = ["one", "two"].map(|name| claim(cluster, &format!("{pool}-{name}"), &pool));
+    let mut replica = replica(&sandbox, cluster);
+    let labels = format!(r#"{{kind="IPPool",pool_namespace="",pool="{pool}"}}"#);
+    let metric =
+        |replica: &Replica, name: &str| replica.metric(&format!("hereabouts_{name}{labels}"));
+    replica.wait(30, "two silent nodes", |replica| {
+        (metric(replica, "pool_slices_unpublished") == Some(2.0)).then_some(())
+    });
+    assert_eq!(metric(&replica, "pool_addresses_held"), Some(0.0));
+    one.sandbox.command(&["slices", "sync"]).succeeded();
+    replica.wait(30, "what one of them publishes", |replica| {
+        (metric(replica, "pool_addresses_held") == Some(1.0)).then_some(())
+    });
+    assert_eq!(metric(&replica, "pool_slices_unpublished"), Some(1.0));
+
+    let page = replica.get(&format!("/pool/IPPool/{pool}")).body;
+    let link = page.split_once("<a href=\"?slice=").unwrap().1;
+    let (first, rest) = link.split_once("\">").unwrap();
+    assert!(rest.starts_with("1</a></td><td>") && rest.contains("s ago</td>"), "{page}");
+    assert!(page.contains("not published"), "{page}");
+    assert!(page.contains("1 address held"), "{page}");
+    let page = replica.get(&format!("/pool/IPPool/{pool}?slice={first}")).body;
+    assert!(page.contains("<bdi>pod default/a</bdi>") && page.contains(&one.name), "{page}");
+    let address = one.sandbox.command(&["list", "-o", "json"]).document()[0]["address"].take();
+    let address = address.as_str().unwrap();
+    assert!(page.contains(&format!("<code>{address}</code>")), "{page}");
+
+    let search = |replica: &Replica, text: &str| replica.get(&format!("/search?q={text}")).body;
+    for text in [address, "10.64.5.0/26", one.name.as_str(), "default/a"] {
+        let found = search(&replica, text);
+        assert!(found.contains(&format!("<code>{address}</code>")), "{text}: {found}");
+        assert!(found.contains("as of ") && found.contains("s ago</span>"), "{text}: {found}");
+        assert!(found.contains(&format!("IPPool/{pool}?slice={first}")), "{text}: {found}");
+    }
+    assert!(!search(&replica, &two.name).contains("Held addresses"), "it has published nothing");
+    assert!(!search(&replica, "10.64.6.0/24").contains("Held addresses"));
+
+    // A text that is no status hides nothing, and an address of others is not shown.
+    let slice = slices(cluster, &pool).into_iter().find(|slice| slice.ends_with(first)).unwrap();
+    let lies = json!({"status": {"held": ["x", "192.0.2.1 default/z net1 net1 2026-11-01T00:00:00Z"], "count": 2}});
+    let args = ["patch", "ipslice", &slice, "--subresource=status", "--type=merge", "-p"];
+    cluster.text(&[&args[..], &[&lies.to_string()]].concat());
+    replica.wait(30, "the lies", |replica| {
+        (metric(replica, "pool_addresses_held") == Some(2.0)).then_some(())
+    });
+    assert!(!search(&replica, "192.0.2.1").contains("Held addresses"));
+}
+
+#[test]
 fn a_pool_that_is_deleted_waits_for_its_slices() {
     let Some(cluster) = cluster() else { return };
     let sandbox = Sandbox::new();

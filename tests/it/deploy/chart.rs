@@ -86,6 +86,21 @@ fn the_chart_renders_what_kustomize_builds() {
 }
 
 #[test]
+fn so_it_does_for_a_move() {
+    let both = [kustomized("node"), kustomized("moving")];
+    match (both.into_iter().collect::<Result<Vec<_>, _>>(), rendered(&["--set", "moving=true"])) {
+        (Ok(kustomized), Ok(rendered)) => {
+            let mut kustomized = kustomized.concat();
+            kustomized.sort_by_key(|object| {
+                (object["kind"].to_string(), object["metadata"]["name"].to_string())
+            });
+            assert_eq!(kustomized, rendered);
+        }
+        (Err(reason), _) | (_, Err(reason)) => skipped!("{reason}"),
+    }
+}
+
+#[test]
 fn so_it_does_to_uninstall() {
     compare("uninstall", &["--set", "uninstall=true"]);
 }
@@ -120,7 +135,13 @@ fn values_reach_what_they_are_for() {
         Ok(objects) => objects,
         Err(reason) => return skipped!("{reason}"),
     };
-    let names = ["ipam", "ipam-controller", "ipam-controller-nodes", "ipam-controller-slices"];
+    let names = [
+        "ipam",
+        "ipam-controller",
+        "ipam-controller-nodes",
+        "ipam-controller-slices",
+        "ipam-moves",
+    ];
     let names = names.map(|name| json!(name));
     assert!(
         objects.iter().all(|object| names.contains(&object["metadata"]["name"])),

@@ -5,7 +5,7 @@
 use expect_test::expect_file;
 use hereabouts::store::kube::objects::{
     claim_object, ip_allocation, ip_allocation_status, ip_pool, ip_pool_status, ip_slice,
-    slice_geometry,
+    ip_slice_status, move_object, slice_geometry,
 };
 use hereabouts::store::kube::sticky;
 use schemars::JsonSchema;
@@ -24,6 +24,7 @@ fn the_manifests_are_what_the_structs_say() {
         ("objects/ip_pool", pools()),
         ("objects/ip_slice", slices()),
         ("objects/slice_geometry", geometries()),
+        ("objects/move_object", moves()),
         ("sticky", sticky_addresses()),
     ] {
         let text = format!("{}{}", said(source), yaml(&manifest, 0));
@@ -121,7 +122,9 @@ fn sticky_addresses() -> Value {
 }
 
 fn slices() -> Value {
-    let shown = ip_slice::COLUMNS.map(|(name, path)| column(name, "string", path));
+    let shown = ip_slice::COLUMNS.map(|(name, path)| {
+        column(name, if path.ends_with("count") { "integer" } else { "string" }, path)
+    });
     let age = column("Age", "date", ".metadata.creationTimestamp");
     let columns: Vec<Value> = shown.into_iter().chain([age]).collect();
     let owned = "One block of a pool with slices, and the node that owns it. Its creation is what decides which node owns the block.";
@@ -130,7 +133,11 @@ fn slices() -> Value {
         "rule": "!has(self.spec.ipv4) || self.metadata.name.endsWith('.' + self.spec.ipv4.substring(0, self.spec.ipv4.indexOf('/')))",
         "message": "the name ends in the first address of the block",
     }]);
-    manifest(ip_slice::PLURAL, ip_slice::KIND, &[], &columns, &schema)
+    // What only a newer plugin publishes is lost, and decides nothing.
+    schema["properties"]["status"] = part_schema::<ip_slice_status::Status>(Unknown::Dropped);
+    let mut manifest = manifest(ip_slice::PLURAL, ip_slice::KIND, &[], &columns, &schema);
+    manifest["spec"]["versions"][0]["subresources"] = json!({"status": {}});
+    manifest
 }
 
 fn geometries() -> Value {
@@ -140,6 +147,22 @@ fn geometries() -> Value {
     let cut = "How a pool is cut into slices. It outlives the pool as long as a node owns a slice.";
     let schema = named_schema::<slice_geometry::Spec>(cut, Unknown::Kept);
     manifest(slice_geometry::PLURAL, slice_geometry::KIND, &[], &columns, &schema)
+}
+
+fn moves() -> Value {
+    let columns = move_object::COLUMNS.map(|(name, path)| {
+        column(name, if name == "Generation" { "integer" } else { "string" }, path)
+    });
+    let moved = "How far the move of the cluster from Whereabouts to hereabouts is. There is one, named whereabouts.";
+    let mut schema = named_schema::<move_object::Spec>(moved, Unknown::Kept);
+    schema["x-kubernetes-validations"] = json!([{
+        "rule": format!("self.metadata.name == '{}'", move_object::NAME),
+        "message": format!("metadata.name must be {}", move_object::NAME),
+    }]);
+    schema["properties"]["status"] = part_schema::<move_object::Status>(Unknown::Dropped);
+    let mut manifest = manifest(move_object::PLURAL, move_object::KIND, &[], &columns, &schema);
+    manifest["spec"]["versions"][0]["subresources"] = json!({"status": {}});
+    manifest
 }
 
 fn pools() -> Value {

@@ -3,6 +3,7 @@
 
 use super::{add, after, sweep, words};
 use crate::support::living::Living;
+use crate::support::mounted::tmpfs_of_a_high_device;
 use crate::support::sandbox::{Call, Sandbox, configuration};
 
 /// Its own PID and mount namespaces, on the same /run and the same store.
@@ -76,9 +77,13 @@ fn a_node_that_is_a_container_restarts_and_what_its_pods_held_is_free() {
     let sandbox = Sandbox::new();
     let (run, file) = (sandbox.path("run"), sandbox.path("run/netns/p"));
     std::fs::create_dir(&run).unwrap();
-    let tmpfs = format!("mount -t tmpfs run {0} && mkdir {0}/netns", run.display());
-    let pod =
-        format!("{tmpfs} && touch {0} && mount --bind {1} {0}", file.display(), living.path());
+    let directory = run.display().to_string();
+    let pod = format!(
+        "{}; mkdir {directory}/netns && touch {file} && mount --bind {} {file}",
+        tmpfs_of_a_high_device(&directory),
+        living.path(),
+        file = file.display(),
+    );
     // Its GC, before it ends, frees nothing.
     let added = format!(
         "{} {}",
@@ -87,7 +92,7 @@ fn a_node_that_is_a_container_restarts_and_what_its_pods_held_is_free() {
     );
     inside(gc(&sandbox), &format!("{pod} && {added}")).run().succeeded();
     assert_eq!(sandbox.held(), ["10.1.2.1"]);
-    // The device of the old tmpfs is free, or was given to the new one.
-    inside(gc(&sandbox), &tmpfs).run().succeeded();
+    let again = format!("mount -t tmpfs run {directory} && mkdir {directory}/netns");
+    inside(gc(&sandbox), &again).run().succeeded();
     assert!(sandbox.held().is_empty(), "{:?}", sandbox.command(&["verify"]));
 }

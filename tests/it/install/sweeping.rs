@@ -242,3 +242,14 @@ fn a_sweep_that_outlasts_its_kill_does_not_keep_it_from_ending() {
     assert_eq!(watching.end(Signal::SIGTERM), Some(0));
     assert!(held_up.unwrap().is_there(), "the sweep did not outlast its kill");
 }
+
+#[test]
+fn an_import_that_fails_is_repeated_long_before_the_next_sweep() {
+    let node = Node::new();
+    // The CA of this pod is none, so no request is made.
+    let mut watching = node.watch(&["install", "--watch", "--whereabouts", "--sweep-every=1000h"]);
+    // The first repair and the first sweep fail, too, and one import follows that sweep.
+    let failed = || node.said().matches("\nerror: kubernetes.kubeconfig: ").count();
+    watching.until("more imports", || 5 <= failed());
+    assert_eq!(watching.end(Signal::SIGTERM), Some(0));
+}

@@ -1,6 +1,6 @@
 //! What this version wrote can be read forever: objects and node state, as kept in
-//! `tests/data/written-2026-11-27`. What is written today has no key that is not kept there. A new
-//! key, or a new format, goes into a new directory.
+//! `tests/data/written-2026-11-27`, and the files that came later. What is written today has no key
+//! that is not kept there. A new key, or a new format, goes into a new directory.
 
 use super::node_state::lived_in;
 use super::rig::{Rig, shared};
@@ -12,6 +12,11 @@ use std::path::{Path, PathBuf};
 
 fn kept() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/written-2026-11-27")
+}
+
+/// The kinds of files that came later.
+fn later() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/written-2026-11-30")
 }
 
 fn read(path: &Path) -> Value {
@@ -82,7 +87,9 @@ fn what_is_written_today_has_no_key_that_is_not_kept() {
     let Some(cluster) = shared() else { return };
     let rig = Rig::named(cluster, &own_name("today"));
     let out = write_today(&rig);
-    let (today, before) = (keys_of(&out.join("node-state")), keys_of(&kept().join("node-state")));
+    let today = keys_of(&out.join("node-state"));
+    let mut before = keys_of(&kept().join("node-state"));
+    before.extend(keys_of(&later().join("node-state")));
     for (kind, keys) in today {
         let known = before
             .get(&kind)
@@ -118,8 +125,12 @@ fn lay_out(rig: &Rig<'_>) {
             given.push((quoted(object), quoted(&made)));
         }
     }
-    for path in files_below(&kept().join("node-state")) {
-        let mut text = std::fs::read_to_string(kept().join("node-state").join(&path)).unwrap();
+    let states = [kept(), later()].map(|kept| kept.join("node-state"));
+    let files = states
+        .iter()
+        .flat_map(|state| files_below(state).into_iter().map(move |path| (state, path)));
+    for (state, path) in files {
+        let mut text = std::fs::read_to_string(state.join(&path)).unwrap();
         // A new revision may equal a kept one.
         for (n, (before, _)) in given.iter().chain(here).enumerate() {
             text = text.replace(before, &format!("@{n}@"));

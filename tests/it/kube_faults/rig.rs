@@ -7,7 +7,7 @@ use crate::support::sandbox::{Call, Ended};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
 pub(super) struct Rig<'c> {
@@ -104,9 +104,10 @@ fn change_flat_file(flat: &Path, key: &str, value: Value) {
 
 /// Returns the shared cluster with the resource in it.
 pub(crate) fn shared() -> Option<&'static Cluster> {
+    static ONCE: Once = Once::new();
     match Cluster::shared() {
         Ok(cluster) => {
-            install(cluster);
+            ONCE.call_once(|| install(cluster));
             Some(cluster)
         }
         Err(reason) => {

@@ -18,7 +18,10 @@ fn user(cluster: &Cluster, name: &str, verbs: &[&str]) {
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}),
         json!({
             "apiVersion": format!("{group}/v1"), "kind": "ClusterRole", "metadata": {"name": name},
-            "rules": [{"apiGroups": ["hereabouts.dev"], "resources": ["ipallocations"], "verbs": verbs}],
+            "rules": [
+                {"apiGroups": ["hereabouts.dev"], "resources": ["ipallocations"], "verbs": verbs},
+                {"apiGroups": ["hereabouts.dev"], "resources": ["moves"], "verbs": ["get"]},
+            ],
         }),
         json!({
             "apiVersion": format!("{group}/v1"), "kind": "ClusterRoleBinding", "metadata": {"name": name},

@@ -2,6 +2,7 @@
 //! with the resource's definition deleted.
 
 use super::rig::{assert_says, install, within};
+use super::slices_restored::OneSlice;
 use crate::support::cluster::{Cluster, Options, Server};
 use crate::support::nodes::{DEADLINES, Node, holders, objects, own_name};
 use crate::support::proxy::{Act, Proxy, Seen};
@@ -172,7 +173,9 @@ fn an_etcd_that_was_set_back_costs_no_other_pod_its_address() {
     for container in ["kept", "went", "web_1"] {
         node.add(container).succeeded();
     }
+    let slice = OneSlice::of_the_first(&cluster);
     cluster.save();
+    slice.goes_to_the_second();
     node.del("went").succeeded();
     assert_eq!(node.add("web_2").addresses(), ["10.9.0.3"], "re-homed after the backup");
     let came =
@@ -214,6 +217,7 @@ fn an_etcd_that_was_set_back_costs_no_other_pod_its_address() {
     assert_eq!(left, ["kept", "other", "came3"]);
     node.del("came3").succeeded();
     assert_eq!(holders(&cluster, "back").len(), 2);
+    slice.stays_with_the_second();
 }
 
 /// Until somebody repairs what was lost, the pod's own next ADD does it.

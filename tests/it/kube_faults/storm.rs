@@ -192,7 +192,8 @@ fn storm(from: From, calls: usize, restarts: usize, seed: u64) {
 fn held_in_slices(nodes: &[Node]) -> BTreeMap<String, BTreeSet<IpAddr>> {
     let mut held: BTreeMap<String, BTreeSet<IpAddr>> = BTreeMap::new();
     for node in nodes {
-        let list = node.sandbox.command(&["list", "-o", "json"]).document();
+        // Without what other nodes publish.
+        let list = node.sandbox.command(&["list", "--node", &node.name, "-o", "json"]).document();
         for record in list.as_array().unwrap() {
             let text = |key: &str| record[key].as_str().unwrap().to_owned();
             let holder = format!("{}/{}", text("node"), text("container"));

@@ -4,6 +4,7 @@ use super::{Controller, Machines, own};
 use crate::support::cluster::Server;
 use crate::support::controller::Replica;
 use crate::support::sandbox::Sandbox;
+use hereabouts::retry::Stopwatch;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -78,6 +79,30 @@ fn an_api_server_that_restarts_loses_nothing() {
     check(&machines, 4);
     machines.kubectl(&["delete", "ipaddressclaim", "a", "c"]);
     check(&machines, 2);
+}
+
+/// Neither claims that are half answered nor claims that come right afterwards wait for pauses that
+/// have grown meanwhile.
+#[test]
+fn an_api_server_that_was_away_for_long_is_used_as_soon_as_it_answers() {
+    let Some(cluster) = own() else { return };
+    let machines = Machines::of(&cluster);
+    machines.pool(&json!({"prefix": 24, "addresses": ["10.0.0.1-10.0.0.200"]}));
+    let sandbox = Sandbox::new();
+    let _controller = Replica::start(&sandbox, &cluster.kubeconfig(), &[]);
+    machines.claim(&["a"]);
+    check(&machines, 1);
+    let half: Vec<String> = (0..60).map(|number| format!("b{number}")).collect();
+    machines.claim(&half.iter().map(String::as_str).collect::<Vec<_>>());
+    cluster.kill(Server::ApiServer);
+    super::wait(Duration::from_secs(45));
+    cluster.start(Server::ApiServer);
+    machines.claim(&["c"]);
+    let since = Stopwatch::default();
+    check(&machines, half.len() + 2);
+    let took = since.elapsed();
+    println!("all are answered after {:.1} s", took.as_secs_f64());
+    assert!(took < Duration::from_secs(30), "{took:?}");
 }
 
 /// The claims are those of the copy, and the answers too: the addresses that were given since are
@@ -156,7 +181,7 @@ fn a_controller_whose_watches_lost_their_place_sees_all_that_it_missed() {
     machines.until(&BTreeSet::new(), Machines::held);
 }
 
-/// The copy was made while claims were answered. The answers that were written afterwards come back
+/// The copy was made when half of the claims were answered. The answers that were written afterwards come back
 /// from another backup: they are held again, before a claim gets their addresses.
 #[test]
 fn answers_that_an_etcd_that_was_set_back_has_lost_are_held_again_when_they_are_written_back() {
@@ -171,10 +196,16 @@ fn answers_that_an_etcd_that_was_set_back_has_lost_are_held_again_when_they_are_
         machines.claim(&names.iter().map(String::as_str).collect::<Vec<_>>());
     };
     let (early, late) = (names('a'), names('b'));
-    claim(&early);
-    // In the middle of the answers, so that some are in the copy and some are not.
-    machines.until(&true, |machines| !machines.held().is_empty());
+    let (answered, open) = early.split_at(early.len() / 2);
+    claim(answered);
+    check(&machines, answered.len());
+    // The copy has claims with an answer and claims without one. The API server stops while it is
+    // made: a request that it interrupts would be repeated with another address, and the address in
+    // the copy would be given to another claim.
+    controller.signal("STOP");
+    claim(open);
     cluster.save();
+    controller.signal("CONT");
     check(&machines, early.len());
     claim(&late);
     check(&machines, early.len() + late.len());

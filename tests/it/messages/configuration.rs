@@ -101,6 +101,7 @@ const OF_A_FLAT_FILE: &[&str] = &[
     r#"{"allowed_paths":"/"}"#,
     r#"{"allowed_paths":["x"]}"#,
     r#"{"debts_dir":"x"}"#,
+    r#"{"host_local_dir":"x"}"#,
     r#"{"limits":{"addresses":0}}"#,
     r#"{"limits":{"addresses":"many"}}"#,
     r#"{"nodename":"n1"}"#,

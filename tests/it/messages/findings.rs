@@ -35,12 +35,13 @@ fn every_problem_of_a_file_store_reads_so() {
 #[test]
 fn every_doubt_reads_so() {
     let (variants, name_of) =
-        variants!(Doubt: Hardware View Clock Seen NeverSeen Unclear Directory Mounts);
+        variants!(Doubt: Hardware View Clock Seen Unseen NeverSeen Unclear Directory Mounts);
     let all = [
         Doubt::Hardware,
         Doubt::View,
         Doubt::Clock,
         Doubt::Seen,
+        Doubt::Unseen,
         Doubt::NeverSeen,
         Doubt::Unclear,
         Doubt::Directory,

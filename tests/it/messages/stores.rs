@@ -97,15 +97,33 @@ fn of_objects() -> Vec<E> {
             is_away: true,
         },
         E::Refused { server: server(), call: call(), status: 403, reason: "forbidden".to_owned() },
+        E::Refused {
+            server: server(),
+            call: "list ippools.whereabouts.cni.cncf.io".to_owned(),
+            status: 403,
+            reason: "ippools.whereabouts.cni.cncf.io is forbidden: User \"n\" cannot list it"
+                .to_owned(),
+        },
         E::Denied { server: server(), call: call(), reason: "the token names no node".to_owned() },
         E::NoResource { server: server(), resource: "ipallocations.hereabouts.dev".to_owned() },
         E::Kubeconfig {
             reason: "kubeconfig /etc/k: current-context: no context has the name \"x\"".to_owned(),
         },
+        E::Unshowable {
+            what: "the address fd00::8000:0:0:0".to_owned(),
+            reason: "the IPPool kube-system/fd00---64 of Whereabouts cannot note it: Whereabouts cannot read an offset of 2^63 or more".to_owned(),
+        },
         E::SliceInUse {
             pool: pool(),
             block: "10.1.2.0/24".to_owned(),
+            holder: "pod default/web holds 10.1.2.7 in the scope green".to_owned(),
             address: "10.1.2.7".parse().unwrap(),
+        },
+        E::SlicesOverlap {
+            pool: pool(),
+            block: "10.1.2.0/24".to_owned(),
+            owner: "the node n2 owns 10.1.0.0/16".to_owned(),
+            other_pool: "red".to_owned(),
         },
         E::SliceOfAnother { address: "10.1.2.7".parse().unwrap(), node: "n2".to_owned() },
         E::SliceLost { address: "10.1.2.7".parse().unwrap(), pool: pool() },
@@ -115,7 +133,16 @@ fn of_objects() -> Vec<E> {
             wanted: "slices of /24 in 10.0.0.0/16".to_owned(),
             found: "slices of /26 in 10.0.0.0/16".to_owned(),
         },
+        E::OtherCut {
+            network: "10.0.0.0/16:blue".to_owned(),
+            wanted: "slices of /24 in 10.0.0.0/16".to_owned(),
+            block: "10.0.3.64/26".to_owned(),
+            node: "n2".to_owned(),
+        },
         E::RestoredLately { left: "4m 10s".to_owned() },
+        E::MoveSetBack {
+            reason: "this node has seen the Move of 2026-11-30T10:00:00Z in generation 3 (finished), and the API server has the Move of 2026-11-30T10:00:00Z in generation 1 (shared)".to_owned(),
+        },
     ]
 }
 
@@ -123,7 +150,7 @@ fn of_objects() -> Vec<E> {
 fn every_store_error_reads_so() {
     let (variants, name_of) = variants!(E: Io Busy AttachmentBusy OutOfTime Changed OldView NoLocks NoHardLinks Unfit Damaged
         DamagedObject BadFormat NotOurs Newer NewerState Foreign FoldsCase SecondMachine Renamed Unreachable Refused Denied NoResource
-        Kubeconfig NotMounted Unnamed SliceInUse SliceOfAnother SliceLost OtherGeometry RestoredLately Absent);
+        Kubeconfig Unshowable NotMounted Unnamed SliceInUse SlicesOverlap SliceOfAnother SliceLost OtherGeometry OtherCut RestoredLately MoveSetBack Absent);
     let text = |error: E| (name_of(&error), document(&CniError::from(Failure::from(error))));
     let cases: Vec<_> = of_files().into_iter().chain(of_objects()).map(text).collect();
     assert_all("store", variants, &cases);

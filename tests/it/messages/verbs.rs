@@ -108,6 +108,12 @@ fn failures() -> Vec<Failure> {
             address: address(),
             mac: "02:00:00:00:00:05".to_owned(),
         },
+        Failure::GivenByHostLocal {
+            what: "requested",
+            address: address(),
+            container: "c1".to_owned(),
+        },
+        Failure::HostLocal("/var/lib/cni/networks/net1/10.1.2.3: it names no container".to_owned()),
         Failure::NoProbe {
             interface: "eth1".to_owned(),
             reason: "the interface is down".to_owned(),
@@ -170,7 +176,7 @@ fn every_refusal_of_a_claim_reads_so() {
 
 #[test]
 fn every_failure_of_a_verb_reads_so() {
-    let (variants, name_of) = variants!(Failure: Config Request Plan Store OwnNetns CallerGone OnePerFamily Exhausted NoSlice InUse Own Answered NoProbe Held OfClaim NotRecorded
+    let (variants, name_of) = variants!(Failure: Config Request Plan Store OwnNetns CallerGone OnePerFamily Exhausted NoSlice InUse Own Answered GivenByHostLocal HostLocal NoProbe Held OfClaim NotRecorded
         Differs NotReady Machine NotUndone Owed Unsettled Partly);
     let text = |failure: Failure| (name_of(&failure), document(&CniError::from(failure)));
     assert_all("failure", variants, &failures().into_iter().map(text).collect::<Vec<_>>());

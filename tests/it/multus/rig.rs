@@ -7,7 +7,7 @@ use crate::support::sandbox::{Ended, HEREABOUTS};
 use hereabouts::retry::{Deadline, until};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -18,6 +18,9 @@ const TOOLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/bin");
 const NETWORKS: &str = include_str!("../../data/kubernetes/network-attachment-definition.yaml");
 /// The address of the API server on the bridge.
 const ADDRESS: &str = "10.99.0.1";
+
+/// Ends a program with the process that started it: nsenter starts another one in a PID namespace.
+const WITH_PARENT: [&str; 3] = ["setpriv", "--pdeathsig", "KILL"];
 
 /// A process that lives as long as its standard input is open.
 struct Held(Child);
@@ -83,7 +86,8 @@ impl Rig {
         RIG.as_ref().map_err(Clone::clone)
     }
 
-    fn new() -> Result<Self, String> {
+    /// Returns a rig that no other test shares.
+    pub(super) fn new() -> Result<Self, String> {
         if !nix::unistd::geteuid().is_root() {
             return Err("needs root".to_owned());
         }
@@ -167,10 +171,19 @@ impl Rig {
 
     /// Creates a Pod with this networks annotation, without starting it.
     pub(super) fn pod(&self, name: &str, networks: &str) -> Pod {
+        self.pod_of(name, networks, None)
+    }
+
+    /// Does the same on a node.
+    pub(super) fn pod_on(&self, node: &Node<'_>, name: &str, networks: &str) -> Pod {
+        self.pod_of(name, networks, Some(&node.name))
+    }
+
+    fn pod_of(&self, name: &str, networks: &str, node: Option<&str>) -> Pod {
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": name, "namespace": "default", "annotations": {"k8s.v1.cni.cncf.io/networks": networks}},
-            "spec": {"containers": [{"name": "main", "image": "none"}]},
+            "spec": {"containers": [{"name": "main", "image": "none"}], "nodeName": node},
         });
         self.cluster.apply(&pod.to_string());
         let uid = self.cluster.text(&["get", "pod", name, "-o", "jsonpath={.metadata.uid}"]);
@@ -203,19 +216,30 @@ impl Rig {
 
     /// Returns a node that has just booted, with a plugin that was just installed.
     pub(super) fn node(&self, name: &str) -> Node<'_> {
+        let node = self.bare_node(name);
+        node.install();
+        node
+    }
+
+    /// Returns a node that has just booted, on which nothing was installed.
+    pub(super) fn bare_node(&self, name: &str) -> Node<'_> {
         let disk = self.directory.join(name);
         for directory in ["etc-cni/net.d", "var-lib-cni"] {
             std::fs::create_dir_all(disk.join(directory)).unwrap();
         }
         std::fs::write(disk.join("token"), self.cluster.node_token(name)).unwrap();
-        let node = Node::boot(self, name, disk);
-        // One at a time: the nodes share a directory of plugins, because the rig has no room for
-        // more copies of an executable with debug information.
-        static INSTALLING: Mutex<()> = Mutex::new(());
-        let _turn = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
-        let args = node.install_args();
-        node.hereabouts(&args.iter().map(String::as_str).collect::<Vec<_>>()).succeeded();
-        node
+        Node::boot(self, name, disk)
+    }
+
+    /// Makes another directory of plugins, with one plugin under this name.
+    pub(super) fn plugins_with(&self, name: &str, plugin: &Path) -> PathBuf {
+        let bin = self.directory.join(format!("bin-{name}"));
+        std::fs::create_dir_all(&bin).unwrap();
+        for own in ["ptp", "host-local", "macvlan"] {
+            let _ = std::os::unix::fs::symlink(format!("{TOOLS}/{own}"), bin.join(own));
+        }
+        let _ = std::os::unix::fs::symlink(plugin, bin.join(name));
+        bin
     }
 }
 
@@ -261,8 +285,10 @@ impl Pod {
 pub(super) struct Node<'rig> {
     rig: &'rig Rig,
     pub(super) name: String,
-    disk: PathBuf,
+    pub(super) disk: PathBuf,
     inside: Vec<String>,
+    /// The plugins that Multus starts.
+    pub(super) bin: PathBuf,
     /// The end of its cable.
     port: String,
     /// Whether Multus keeps what it knows of a pod when a DEL fails.
@@ -292,11 +318,27 @@ impl<'rig> Node<'rig> {
             name: name.to_owned(),
             disk,
             inside,
+            bin: rig.directory.join("bin"),
             port,
             multus_keeps: true,
             has_default_route: false,
             _held: held,
         }
+    }
+
+    /// Installs the plugin, which Multus starts from then on.
+    pub(super) fn install(&self) {
+        // One at a time: the nodes share a directory of plugins, because the rig has no room for
+        // more copies of an executable with debug information.
+        static INSTALLING: Mutex<()> = Mutex::new(());
+        let _turn = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
+        let args = self.install_args();
+        self.hereabouts(&args.iter().map(String::as_str).collect::<Vec<_>>()).succeeded();
+    }
+
+    /// Lets Multus start the plugins of all nodes.
+    pub(super) fn use_common_plugins(&mut self) {
+        self.bin = self.rig.directory.join("bin");
     }
 
     /// Returns how the plugin is installed here.
@@ -324,11 +366,17 @@ impl<'rig> Node<'rig> {
 
     /// Starts what the DaemonSet runs, without its hourly sweeps.
     pub(super) fn daemon(&self) -> Daemon {
+        self.daemon_that_sweeps("0s")
+    }
+
+    /// Starts what the DaemonSet runs.
+    pub(super) fn daemon_that_sweeps(&self, every: &str) -> Daemon {
         let args = self.install_args();
         let mut words: Vec<&str> =
-            self.inside.iter().map(String::as_str).chain([HEREABOUTS]).collect();
+            self.inside.iter().map(String::as_str).chain(WITH_PARENT).chain([HEREABOUTS]).collect();
         words.extend(args.iter().map(String::as_str));
-        words.extend(["--watch", "--sweep-every=0s", "--mount-namespace", "/proc/self/ns/mnt"]);
+        let every = format!("--sweep-every={every}");
+        words.extend(["--watch", &every, "--mount-namespace", "/proc/self/ns/mnt"]);
         let log = std::fs::File::create(self.disk.join("daemon.log")).unwrap();
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
@@ -364,7 +412,7 @@ impl<'rig> Node<'rig> {
         json!({
             "cniVersion": "1.0.0", "name": "multus-cni-network", "type": "multus",
             "kubeconfig": self.rig.cluster.kubeconfig(), "confDir": "/etc/cni/net.d", "cniDir": "/var/lib/cni/multus",
-            "binDir": self.rig.directory.join("bin"), "logToStderr": true, "logLevel": "error", "retryDeleteOnError": self.multus_keeps,
+            "binDir": self.bin, "logToStderr": true, "logLevel": "error", "retryDeleteOnError": self.multus_keeps,
             "delegates": [{
                 "cniVersion": "1.0.0", "name": "cluster", "type": "ptp",
                 "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.244.0.0/24"}]], "routes": routes},
@@ -387,7 +435,7 @@ impl<'rig> Node<'rig> {
         command
             .env("CNI_NETNS", format!("/run/netns/{}", pod.namespace()))
             .env("CNI_ARGS", arguments);
-        command.env("CNI_PATH", self.rig.directory.join("bin"));
+        command.env("CNI_PATH", &self.bin);
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -452,6 +500,17 @@ impl<'rig> Node<'rig> {
     /// Runs a command in a pod of this node.
     pub(super) fn within(&self, pod: &Pod, words: &[&str]) -> Ended {
         self.run(&[&["ip", "netns", "exec", &pod.namespace()], words].concat())
+    }
+
+    /// Starts a command in a pod of this node, and does not wait for its end.
+    pub(super) fn start_within(&self, pod: &Pod, words: &[&str]) -> Child {
+        let namespace = pod.namespace();
+        let all = self.inside.iter().map(String::as_str);
+        let all: Vec<&str> =
+            all.chain(["ip", "netns", "exec", &namespace]).chain(words.iter().copied()).collect();
+        let mut command = Command::new(all[0]);
+        command.args(&all[1..]).stdin(Stdio::null()).stdout(Stdio::piped());
+        command.spawn().unwrap()
     }
 
     /// Returns whether an answer comes within five seconds.

@@ -113,9 +113,10 @@ fn a_pool_costs_one_request_a_minute() {
     assert_eq!(asked("ADD", "a-1_0"), "POST");
     assert_eq!(asked("ADD", "a-1_0"), "GET");
     assert_eq!(asked("DEL", "a-1_0"), "DELETE");
-    age(&node, 59);
+    // A quarter of a minute is left for the test itself, on a busy machine.
+    age(&node, 45);
     assert_eq!(asked("ADD", "a-2_0"), "POST");
-    age(&node, 2);
+    age(&node, 16);
     assert_eq!(asked("ADD", "a-3_0"), "GET pool, POST");
     assert_eq!(asked("ADD", "a-4_0"), "POST");
     // What is written there by somebody else, or by another boot, is no copy.

@@ -118,6 +118,25 @@ fn the_demo_of_slices_goes_on_without_the_api_server() {
     );
 }
 
+#[cfg(feature = "kube")]
+#[test]
+#[ignore = "scripts/test --long"]
+fn long_the_demo_of_a_move_loses_no_ping_and_leaves_nothing() {
+    if let Err(reason) = crate::peers::whereabouts_built() {
+        return skipped!("{reason}");
+    }
+    runs_to_its_end(
+        &["--moving"],
+        &[
+            "the move is finished",
+            "ADD   pod3 on node2: 192.168.20.13",
+            "the move has ended",
+            "All pings were answered",
+            "What to try next",
+        ],
+    );
+}
+
 #[test]
 fn an_interrupted_demo_leaves_nothing() {
     if let Err(reason) = tools() {

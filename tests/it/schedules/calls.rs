@@ -3,6 +3,7 @@
 //! in memory.
 
 use super::disk::ScheduledDisk;
+use super::moves::operator;
 use super::scheduler::{Scheduler, ThreadClock};
 use super::server::ScheduledServer;
 use super::world::{Event, Holder, Shown};
@@ -78,8 +79,26 @@ pub(super) enum What {
     Repair,
     /// The look of the DaemonSet at the node's slices.
     Sync,
+    /// An operator releases the slices of a node, from another machine.
+    ReleaseSlices(&'static str),
+    /// An operator removes the released slices of a node, from another machine.
+    RemoveSlices(&'static str),
+    /// The import of a sandbox that another plugin has served.
+    Import(&'static str),
     /// Not a call: a request to the API server that was thought lost arrives.
     Courier,
+    /// An ADD of Whereabouts.
+    TheirAdd(&'static str),
+    /// A DEL of Whereabouts.
+    TheirDel(&'static str),
+    /// A command of an operator who moves the cluster.
+    Operate(operator::Step),
+    /// The looks of the DaemonSet at the Move, until it has answered this generation.
+    Answer(u64),
+    /// Waits until the operator is done.
+    Await,
+    /// These calls, one after the other.
+    Serial(&'static [Call]),
 }
 
 /// What happens to one request to the API server, counted from 0.
@@ -170,6 +189,9 @@ impl Call {
             | What::Del(container)
             | What::Owe(container)
             | What::Promise(container)
+            | What::TheirAdd(container)
+            | What::TheirDel(container)
+            | What::Import(container)
             | What::Release(container) => Some((self.node, container.to_owned())),
             _ => None,
         }
@@ -181,6 +203,10 @@ pub(super) struct Setting {
     pub(super) kind: Kind,
     /// The flat file of each node.
     flats: Vec<(&'static str, PathBuf)>,
+    /// Whether the cluster was restored, so that a slice may name another node than its pods.
+    pub(super) is_restored: bool,
+    /// Whether the cluster moves from Whereabouts.
+    pub(super) is_moving: bool,
     _sandbox: Sandbox,
 }
 
@@ -198,15 +224,16 @@ impl Setting {
             );
             (*node, sandbox.write(&format!("flat-{node}"), &text))
         });
-        Self { kind, flats: flats.collect(), _sandbox: sandbox }
+        let flats = flats.collect();
+        Self { kind, flats, is_restored: false, is_moving: false, _sandbox: sandbox }
     }
 }
 
 /// The surroundings of one call.
 pub(super) struct Around {
     kind: Kind,
-    scheduler: Arc<Scheduler>,
-    thread: usize,
+    pub(super) scheduler: Arc<Scheduler>,
+    pub(super) thread: usize,
     pub(super) call: Call,
     flushes: Arc<AtomicUsize>,
     requests: Arc<AtomicUsize>,
@@ -253,7 +280,7 @@ impl Around {
     }
 
     #[cfg(feature = "kube")]
-    fn objects(&self, host: NodeIdentity) -> KubeStore {
+    pub(super) fn objects(&self, host: NodeIdentity) -> KubeStore {
         let bad = self.call.bad_request.map(|bad| (bad, Arc::clone(&self.requests)));
         let server =
             ScheduledServer { scheduler: Arc::clone(&self.scheduler), thread: self.thread, bad };
@@ -269,6 +296,11 @@ impl Around {
         let files =
             FileStore::on(self.disk(&format!("slices of {}", self.call.node)), host.clone());
         SlicedStore::new(self.objects(host), files)
+    }
+
+    fn sliced_from_elsewhere(&self, host: NodeIdentity) -> SlicedStore<ScheduledDisk> {
+        let files = FileStore::on(self.disk("nowhere"), host.clone());
+        SlicedStore::new(self.objects(host).for_dead_node(), files).without_files()
     }
 
     /// Returns the store as the plugin opens it.
@@ -288,8 +320,11 @@ impl Around {
     /// Returns the store as a command opens it; from another machine for a node that is off.
     fn upkeep(&self, node: &str, elsewhere: bool) -> Box<dyn Upkeep> {
         let host = self.host(node);
-        if self.kind == Kind::Sliced && !elsewhere {
-            return Box::new(self.sliced(host));
+        if self.kind == Kind::Sliced {
+            return Box::new(match elsewhere {
+                true => self.sliced_from_elsewhere(host),
+                false => self.sliced(host),
+            });
         }
         if self.kind.has_server() {
             let store = self.objects(host);
@@ -308,7 +343,7 @@ impl Around {
         if self.is_there(held) { Life::Alive } else { Life::Dead }
     }
 
-    fn say(&self, event: &Event) {
+    pub(super) fn say(&self, event: &Event) {
         let holders: Vec<Holder> = match event {
             Event::Ending(_, holder) | Event::Ended(_, holder) | Event::Broken(_, holder) => {
                 vec![holder.clone()]
@@ -388,7 +423,8 @@ pub(super) fn perform(
 ) -> Answered {
     let around = Rc::new(Around::new(setting.kind, scheduler, thread, call));
     let clock = Rc::new(ThreadClock(Arc::clone(scheduler), thread));
-    with_clock(clock, || match call.what {
+    let running = setting.is_moving.then(|| super::moves::Running::new(&around)).flatten();
+    let done = with_clock(clock, || match call.what {
         What::Add(..) | What::Del(_) | What::Owe(_) | What::Promise(_) | What::Gc => {
             verb(setting, &around)
         }
@@ -398,11 +434,24 @@ pub(super) fn perform(
         What::ReleaseNode(node) => operated(release_all(&around, None, node)),
         What::Repair => operated(repair_all(&around)),
         What::Sync => operated(sync_slices(&around)),
+        What::ReleaseSlices(node) => operated(release_slices(&around, node)),
+        What::RemoveSlices(node) => operated(remove_slices(&around, node)),
+        What::Import(container) => super::imports::import(&around, container),
         What::Courier => {
             super::server::deliver(scheduler, thread);
             Ok(())
         }
-    })
+        What::TheirAdd(_)
+        | What::TheirDel(_)
+        | What::Operate(_)
+        | What::Answer(_)
+        | What::Await => super::moves::perform(&around),
+        What::Serial(calls) => {
+            calls.iter().try_for_each(|call| perform(setting, scheduler, thread, *call))
+        }
+    });
+    running.into_iter().for_each(super::moves::Running::end);
+    done
 }
 
 fn operated(done: anyhow::Result<()>) -> Answered {
@@ -566,7 +615,26 @@ fn release_all(around: &Around, container: Option<&str>, node: &'static str) -> 
 /// Does the work of `hereabouts slices sync`.
 fn sync_slices(around: &Around) -> anyhow::Result<()> {
     let store = around.upkeep(around.call.node, false);
-    store.slices().unwrap().sync(&Deadline::after(Duration::from_secs(20)))?;
+    store.slices().unwrap().sync(&|_| true, &Deadline::after(Duration::from_secs(20)))?;
+    Ok(())
+}
+
+/// Does what `hereabouts release --node NAME --yes` does with the slices of the node.
+fn release_slices(around: &Around, node: &str) -> anyhow::Result<()> {
+    let store = around.upkeep(node, true);
+    let deadline = Deadline::after(Duration::from_secs(20));
+    store.slices().unwrap().release(&NodeName::parse(node).unwrap(), &deadline)?;
+    Ok(())
+}
+
+/// Does the work of `hereabouts slices remove NAME`, for all slices of a node.
+fn remove_slices(around: &Around, node: &str) -> anyhow::Result<()> {
+    let store = around.upkeep(node, true);
+    let (slices, name) = (store.slices().unwrap(), NodeName::parse(node).unwrap());
+    let deadline = Deadline::after(Duration::from_secs(20));
+    for slice in slices.all(Some(&name), &deadline)? {
+        slices.remove(&slice.name, &deadline)?;
+    }
     Ok(())
 }
 

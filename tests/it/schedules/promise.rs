@@ -158,13 +158,19 @@ pub(super) fn check(
     // same.
     let is_fault =
         |event: &Event| matches!(event, Event::Killed(_) | Event::Broken(..) | Event::GivenUp(_));
-    let undisturbed = !run.world.events.iter().any(is_fault)
+    // On a node that Whereabouts serves again, nobody looks.
+    let undisturbed = !run.world.is_given
+        && !run.world.events.iter().any(is_fault)
         && calls.iter().all(|call| call.bad_flush.is_none() && call.bad_request.is_none());
     if undisturbed && !found.wrong.is_empty() {
         return Err(format!("verify finds {:?}", found.wrong));
     }
     for (holder, addresses) in &promises {
         for address in addresses {
+            if setting.is_moving {
+                super::moves::stands::stands(&run.world, &found.held, holder, *address)?;
+                continue;
+            }
             match found.held.iter().find(|(known, ..)| known == address) {
                 Some((_, node, container)) if node == holder.0 && *container == holder.1 => {}
                 Some((_, node, container)) => {
@@ -198,11 +204,17 @@ fn nothing_is_left(
     }));
     holders.sort();
     holders.dedup();
+    let (is_moving, begun) = (setting.is_moving, world.clone());
     let del = |later: u64| {
-        holders.iter().map(move |(node, container)| Call {
+        let what = |container| match is_moving {
+            true => super::moves::stands::end_of(&begun, container),
+            false => What::Del(container),
+        };
+        let call = |(node, container): &Holder| Call {
             later,
-            ..Call::new(What::Del(super::known(container))).on(node)
-        })
+            ..Call::new(what(super::known(container))).on(node)
+        };
+        holders.iter().map(call).collect::<Vec<Call>>()
     };
     // What is left is found when no call can be writing it any more.
     let later = 2 * 24 * 60 * 60;
@@ -211,10 +223,12 @@ fn nothing_is_left(
         [What::Gc, What::Sweep].map(|what| Call { dead: "", later, ..Call::new(what).on(node) })
     });
     // A call that checks for late creations deletes them, some seconds later.
-    let dels: Vec<Call> = del(0).chain(del(LOOK_AGAIN)).collect();
+    let dels: Vec<Call> = [del(0), del(LOOK_AGAIN)].concat();
     let frees = dels.len();
     let all_free = !world.events.iter().any(|event| matches!(event, Event::Broken(..)));
-    let todo: Vec<Call> = dels.into_iter().chain(collects).collect();
+    // What an export has shown while its record ended is removed by the next one.
+    let export = begun.is_exported.then_some(super::moves::EXPORT);
+    let todo: Vec<Call> = dels.into_iter().chain(collects).chain(export).collect();
     let mut passed = Vec::new();
     for (done, call) in todo.iter().enumerate() {
         let mut hasher = DefaultHasher::new();
@@ -228,7 +242,10 @@ fn nothing_is_left(
         if all_free && done == frees {
             let found = &looked(setting, world.clone())?.held;
             let left = found.iter().find(|(_, node, container)| {
-                holders.iter().any(|holder| holder.0 == node && holder.1 == *container)
+                // An imported record ends with the next import, and that of a node that goes back with
+                // the repeated command.
+                let is_ended = is_moving && super::moves::is_theirs(container) || begun.is_given;
+                !is_ended && holders.iter().any(|holder| holder.0 == node && holder.1 == *container)
             });
             if let Some(left) = left {
                 return Err(format!("a DEL of its holder has left {left:?}"));
@@ -250,6 +267,9 @@ fn nothing_is_left(
         .collect();
     if !entries.is_empty() {
         return Err(format!("files are left when all is freed: {entries:?}"));
+    }
+    if is_moving {
+        super::moves::stands::nothing_is_left(&world)?;
     }
     known.clean.extend(passed);
     Ok(())

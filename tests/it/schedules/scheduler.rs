@@ -227,6 +227,7 @@ impl State {
 
     fn kill(&mut self, thread: usize) {
         self.killed[thread] = true;
+        self.world.is_theirs_killed |= self.world.running.remove(&thread) == Some(true);
         self.world.events.push(Event::Killed(thread));
     }
 

@@ -2,10 +2,12 @@
 //! our resources, and what the store asks of them. `behaviors` compares it with the real one.
 
 use super::calls::BadRequest;
+use super::moves::objects::Theirs;
 use super::scheduler::{Scheduler, Touches};
 use hereabouts::api_client::client::{CallError, Server};
 use hereabouts::api_client::http::{Answer, Method, Request};
 use hereabouts::store::kube::objects::ip_allocation::{GROUP, KIND, PLURAL, VERSION};
+use hereabouts::store::kube::objects::move_object;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
@@ -19,11 +21,14 @@ pub(super) struct Objects {
     /// IPAllocations by name, and the others by resource and name.
     by_name: BTreeMap<String, Value>,
     revision: u64,
+    /// What Whereabouts keeps there.
+    pub(super) theirs: Theirs,
 }
 
 impl Hash for Objects {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.revision.hash(state);
+        self.theirs.hash(state);
         for (name, object) in &self.by_name {
             (name, object.to_string()).hash(state);
         }
@@ -34,17 +39,17 @@ impl Hash for Objects {
 const RESOURCES: &[&str] = &[PLURAL, "ippools", "ipslices", "ipslicegeometries"];
 
 /// Whole documents, one per request.
-enum Body {
+pub(super) enum Body {
     Object(Value),
     Status { status: u16, reason: &'static str, message: String, name: String },
 }
 
 impl Body {
-    fn refused(status: u16, reason: &'static str, name: &str, message: &str) -> Self {
+    pub(super) fn refused(status: u16, reason: &'static str, name: &str, message: &str) -> Self {
         Self::Status { status, reason, message: message.to_owned(), name: name.to_owned() }
     }
 
-    fn answer(self, made: bool) -> Answer {
+    pub(super) fn answer(self, made: bool) -> Answer {
         match self {
             Self::Object(value) => Answer {
                 status: if made { 201 } else { 200 },
@@ -87,6 +92,39 @@ impl Objects {
         self.by_name.insert(format!("ippools/{name}"), pool);
     }
 
+    /// Puts a Move there.
+    pub(super) fn put_move(&mut self, state: &str, generation: u64) {
+        let object = json!({
+            "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "Move",
+            "metadata": {"name": "whereabouts", "uid": "00000000-0000-4000-8000-0000000000bb",
+                "resourceVersion": "1", "creationTimestamp": "2026-11-30T09:00:00Z"},
+            "spec": {"state": state, "generation": generation, "since": "2026-11-30T09:00:00Z"},
+        });
+        self.by_name.insert("moves/whereabouts".to_owned(), object);
+    }
+
+    /// Removes the Move.
+    pub(super) fn remove_move(&mut self) {
+        self.by_name.remove("moves/whereabouts");
+    }
+
+    /// Returns an older state of the server, as after its restore. What is created after that has
+    /// other uids than before.
+    pub(super) fn restored_to(&self, older: &Self) -> Self {
+        let Self { by_name, theirs, .. } = older.clone();
+        Self { by_name, revision: self.revision, theirs }
+    }
+
+    /// Returns whether a record names a container.
+    pub(super) fn holds(&self, container: &str) -> bool {
+        self.by_name.values().any(|object| object["spec"]["containerID"] == container)
+    }
+
+    /// Returns the Move, or null.
+    pub(super) fn moved(&self) -> &Value {
+        self.by_name.get("moves/whereabouts").unwrap_or(&Value::Null)
+    }
+
     /// Returns the nodes that own slices, with the IPv4 part of each.
     pub(super) fn slices(&self) -> impl Iterator<Item = (&str, &str)> {
         let slices = self.by_name.iter().filter(|(name, _)| name.starts_with("ipslices/"));
@@ -108,6 +146,16 @@ impl Objects {
             )
             .answer(true);
         }
+        if let Some(answer) = self.theirs.serve(request, &body, touches) {
+            return answer;
+        }
+        // No Node object says in which boot a node is, and no Lease when it was seen last.
+        if ["/api/v1/nodes/", "/apis/coordination.k8s.io/"]
+            .iter()
+            .any(|of| request.path.starts_with(of))
+        {
+            return Self::absent(request.path).answer(false);
+        }
         let not_found =
             || Answer { status: 404, retry_after: None, body: b"404 page not found\n".to_vec() };
         let Some(rest) = request.path.strip_prefix(&group) else { return not_found() };
@@ -116,9 +164,20 @@ impl Objects {
             Some((resource, name)) => (resource, Some(name)),
             None => (path, None),
         };
-        if !RESOURCES.contains(&resource) {
+        let is_known = RESOURCES.contains(&resource)
+            || resource == move_object::PLURAL && self.theirs.is_installed;
+        if !is_known {
             return not_found();
         }
+        // The status has no path of its own here: nothing reads it.
+        let (name, is_status) = match name.and_then(|name| name.strip_suffix("/status")) {
+            Some(name) => (Some(name), true),
+            None => (name, false),
+        };
+        let body = match is_status {
+            true => json!({"metadata": body["metadata"], "status": body["status"]}),
+            false => body,
+        };
         let prefix = if resource == PLURAL { String::new() } else { format!("{resource}/") };
         let name = name.map(|name| format!("{prefix}{name}"));
         let name = name.as_deref();
@@ -179,6 +238,11 @@ impl Objects {
         object["metadata"]["resourceVersion"] = json!(revision.to_string());
         object["metadata"]["uid"] = json!(format!("00000000-0000-4000-8000-{revision:012x}"));
         object["metadata"]["generation"] = json!(1);
+        if prefix.starts_with(move_object::PLURAL) {
+            // A later one is younger.
+            let at = format!("2026-11-30T10:{:02}:{:02}Z", revision / 60 % 60, revision % 60);
+            object["metadata"]["creationTimestamp"] = json!(at);
+        }
         self.by_name.insert(name, object.clone());
         Body::Object(object)
     }
@@ -244,8 +308,11 @@ impl Objects {
         }
         let mut merged = object.clone();
         merge(&mut merged, patch);
+        // A slice that its node has marked as returned goes to another node.
+        let is_returned = object["spec"]["returned"].is_string();
         let refused = ["address", "network", "interface", "node"]
             .iter()
+            .filter(|key| **key != "node" || !is_returned)
             .find(|key| merged["spec"][**key] != object["spec"][**key]);
         if let Some(key) = refused {
             return Body::refused(422, "Invalid", name, &format!("spec.{key}: never changes"));
@@ -260,6 +327,11 @@ impl Objects {
                 name,
                 "an address moves to another sandbox of the same pod only",
             );
+        }
+        if name.starts_with(move_object::PLURAL)
+            && let Some(rule) = super::moves::objects::broken_rule(&object["spec"], &merged["spec"])
+        {
+            return Body::refused(422, "Invalid", name, rule);
         }
         if merged == *object {
             return Body::Object(merged);
@@ -307,9 +379,12 @@ impl Objects {
         {
             metadata["continue"] = json!(last);
         }
+        let row = |name: &str| json!({ "cells": [name, "..."] });
         if table {
-            let rows: Vec<Value> =
-                page.iter().map(|(name, _)| json!({ "cells": [name, "..."] })).collect();
+            let rows: Vec<Value> = page
+                .iter()
+                .map(|(name, _)| row(name.strip_prefix(prefix).unwrap_or(name)))
+                .collect();
             return Body::Object(
                 json!({ "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "rows": rows }),
             );
@@ -322,7 +397,7 @@ impl Objects {
 }
 
 /// RFC 7386.
-fn merge(target: &mut Value, patch: &Value) {
+pub(super) fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(patch) = patch else {
         *target = patch.clone();
         return;
@@ -422,6 +497,11 @@ impl Server for ScheduledServer {
         "https://in.memory".to_owned()
     }
     fn call(&self, request: &Request<'_>, _limit: Duration) -> Result<Answer, CallError> {
+        // A killed process sends nothing more, such as the end of a turn under the Lease.
+        if std::thread::panicking() {
+            let reason = "the process was killed".to_owned();
+            return Err(CallError::Unknown { reason, may_pass: false });
+        }
         let label = || format!("{:?} {}", request.method, request.path);
         let lost =
             || CallError::Unknown { reason: "the connection was reset".to_owned(), may_pass: true };

@@ -2,10 +2,11 @@
 //! each other and beside every other call.
 
 use super::calls::{BadRequest, Call, Kind, Setting, What};
-use super::promise::then;
+use super::promise::{alone, then};
 use super::scheduler::To;
 use super::world::{Holder, World};
 use super::{ADD, DEL, OTHERS, Sum, TRIPLES, beginnings, never, prepared};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -21,7 +22,7 @@ pub(super) fn each_is_in_a_slice_of_its_node(
     world: &World,
     promises: &BTreeMap<Holder, Vec<IpAddr>>,
 ) -> Result<(), String> {
-    if setting.kind != Kind::Sliced {
+    if setting.kind != Kind::Sliced || setting.is_restored {
         return Ok(());
     }
     for ((node, container), addresses) in promises {
@@ -183,6 +184,60 @@ fn a_request_of_a_killed_call_that_comes_after_the_boot_on_slices() {
     sum.end();
 }
 
+/// The look of the DaemonSet, a moment later.
+const LOOK: Call = Call::new(What::Sync);
+
+/// Returns a cluster that was restored to a state in which the first node owned the only slice of the
+/// pool, which it has given back since. A pod of the second node has an address of it. Returns it
+/// also after the first node has seen that.
+fn restored(setting: &Setting) -> [World; 2] {
+    let mut none = World::default();
+    let one_slice =
+        json!({"ranges": [{"ipv4": "10.0.0.0/29"}], "slices": {"ipv4": {"perNodeMaskSize": 29}}});
+    none.objects.put_pool("p", &one_slice);
+    let before = [ADD, DEL, Call::new(What::Sync)].map(Call::before_the_boot);
+    let emptied = then(setting, none, &before);
+    let claimed = then(setting, emptied.clone(), &[SYNC.before_the_boot(), OTHERS.on("n2")]);
+    assert_eq!(claimed.objects.slices().map(|(node, _)| node).collect::<Vec<_>>(), ["n2"]);
+    let objects = claimed.objects.restored_to(&emptied.objects);
+    let restored = World { objects, ..claimed };
+    let (seen, refused) = alone(setting, restored.clone(), ADD);
+    assert!(refused.is_err(), "the slice is not the first node's");
+    [restored, seen]
+}
+
+#[test]
+fn after_the_cluster_was_restored_on_slices() {
+    let mut sum = Sum::new(Kind::Sliced, "after a restore");
+    sum.setting.is_restored = true;
+    let worlds = restored(&sum.setting);
+    // The second node gets its slice again.
+    let [_, seen] = &worlds;
+    let regained = then(&sum.setting, seen.clone(), &[LOOK.on("n2"), LOOK.on("n2")]);
+    assert_eq!(regained.objects.slices().map(|(node, _)| node).collect::<Vec<_>>(), ["n2"]);
+    // No slice is free, or it is lost for now.
+    let may_fail = |call: &Call, _: &(u64, String)| matches!(call.what, What::Add(..));
+    let calls = [ADD, LOOK, OTHERS.on("n2"), ADD.on("n2"), LOOK.on("n2")];
+    let [_, seen] = &worlds;
+    // Ten minutes later, the first node removes what the second one takes over.
+    for pair in [[SYNC, LOOK.on("n2")], [LOOK.on("n2"), SYNC]] {
+        sum.add(seen, &pair, may_fail, &mut |explorer| explorer.explore(0, 2));
+    }
+    for world in worlds {
+        for (first, second) in
+            calls.iter().flat_map(|first| calls.iter().map(move |second| (*first, *second)))
+        {
+            sum.add(&world, &[first, second], may_fail, &mut |explorer| explorer.explore(0, 1));
+        }
+        for calls in [[ADD, LOOK.on("n2"), LOOK.on("n2")], [ADD, LOOK.on("n2"), ADD.on("n2")]] {
+            sum.add(&world, &calls, may_fail, &mut |explorer| {
+                (1..=40).for_each(|seed| explorer.draw(seed))
+            });
+        }
+    }
+    sum.end();
+}
+
 /// What pods held before the boot nobody relies on any more; each ADD comes once more.
 #[test]
 fn after_a_boot_on_slices() {
@@ -195,6 +250,47 @@ fn after_a_boot_on_slices() {
         calls.iter().flat_map(|first| calls.iter().map(move |second| (*first, *second)))
     {
         sum.add(&world, &[first, second], never, &mut |explorer| explorer.explore(0, 1));
+    }
+    sum.end();
+}
+
+/// A node seems to be off, and its slice goes to another one. It was only cut off: a quarter of an
+/// hour later a pod starts there again.
+#[test]
+fn a_slice_of_a_node_that_was_cut_off() {
+    const LATER: u64 = 900;
+    let mut sum = Sum::new(Kind::Sliced, "a node that was cut off");
+    let mut world = World::default();
+    let pool = serde_json::json!({"ranges": [{"ipv4": "10.0.0.0/29"}], "slices": {"ipv4": {"perNodeMaskSize": 29}}});
+    world.objects.put_pool("p", &pool);
+    let later = |call: Call| Call { later: LATER, ..call };
+    let release = Call::new(What::ReleaseSlices("n1")).on("n2");
+    let owned = then(&sum.setting, world, &[ADD, DEL]);
+    let released = then(&sum.setting, owned.clone(), &[release]);
+    let calls = [
+        later(release),
+        later(Call::new(What::RemoveSlices("n1")).on("n2")),
+        later(ADD),
+        later(OTHERS.on("n2")),
+        SYNC,
+    ];
+    // Each slice may be that of the other node.
+    let may_fail = |_: &Call, (code, _): &(u64, String)| [11, 100].contains(code);
+    // The node has just looked.
+    let looked = then(&sum.setting, owned.clone(), &[later(ADD), later(DEL)]);
+    sum.add(&looked, &calls[..4], may_fail, &mut |explorer| {
+        (1..=200).for_each(|seed| explorer.draw(seed));
+    });
+    for world in [owned, released] {
+        for (first, second) in
+            calls.iter().flat_map(|first| calls.iter().map(move |second| (*first, *second)))
+        {
+            sum.add(&world, &[first, second], may_fail, &mut |explorer| explorer.explore(0, 1));
+            let third = calls[1];
+            sum.add(&world, &[third, first, second], may_fail, &mut |explorer| {
+                (1..=20).for_each(|seed| explorer.draw(seed));
+            });
+        }
     }
     sum.end();
 }

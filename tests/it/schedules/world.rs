@@ -16,6 +16,17 @@ pub(super) struct World {
     pub(super) events: Vec<Event>,
     /// Requests to the API server that are held up.
     pub(super) held_up: Vec<HeldUp>,
+    /// The threads whose calls have begun and not ended, during a move, and whether these are calls
+    /// of Whereabouts.
+    pub(super) running: BTreeMap<usize, bool>,
+    /// Whether such a call of Whereabouts was killed.
+    pub(super) is_theirs_killed: bool,
+    /// Whether the operator of the move is done.
+    pub(super) is_operated: bool,
+    /// Whether the operator has exported the records.
+    pub(super) is_exported: bool,
+    /// Whether Whereabouts serves the node n1 again.
+    pub(super) is_given: bool,
 }
 
 /// A record that `release` shows: its holder, its address, and its inode or its object's uid.

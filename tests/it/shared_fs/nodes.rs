@@ -61,6 +61,11 @@ pub(super) fn expected() -> String {
         .expect("HEREABOUTS_SHARED_EXPECTED=<verdict>, as scripts/test-shared-fs sets it")
 }
 
+/// Returns whether the mounts move open files before another file takes their name.
+pub(super) fn moves_open_files() -> bool {
+    variable("HEREABOUTS_SHARED_MOVES_OPEN_FILES").is_some()
+}
+
 /// Checks that ADD and STATUS refuse a store there, with an error that names the way out.
 pub(super) fn is_refused(directory: &std::path::Path) {
     let sandbox = Sandbox::new();

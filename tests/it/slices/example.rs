@@ -10,7 +10,7 @@ fn the_example_gives_each_node_slices_of_its_pool() {
     let Some(cluster) = shared() else { return };
     let pools = concat!(env!("CARGO_MANIFEST_DIR"), "/conf-examples/sliced-pool.yaml");
     cluster.text(&["apply", "-f", pools]);
-    let slices = Slices { cluster, pool: own_name("example") };
+    let slices = Slices::of(cluster, own_name("example"));
     let network = configuration("sliced-network.yaml");
     for (name, labels, first, count) in [
         ("all", json!({}), "192.168.", 2),

@@ -48,7 +48,7 @@ fn check(slices: &Slices, node: &Node, what: &str) {
 fn an_add_or_a_return_that_is_killed_at_any_step_leaves_one_slice_and_no_address_twice() {
     let Some(cluster) = shared() else { return };
     let Some(_living) = Living::new() else { return skipped!("strace needs root") };
-    let mut slices = Slices { cluster, pool: String::new() };
+    let mut slices = Slices::of(cluster, String::new());
     let mut number = 0;
     for name in STEPS {
         for is_add in [true, false] {

@@ -54,8 +54,9 @@ pub(super) fn give_to(slices: &Slices, other: &str) {
 fn after_a_reboot_one_request_for_each_slice_comes_before_the_first_address() {
     let Some(slices) = Slices::new("10.61.0.0/24") else { return };
     let node = slices.node("one");
-    let first = add_in(&slices, 0, &node, "a_0").addresses();
     let proxy = proxy(&slices, &node);
+    let first = add_in(&slices, 0, &node, "a_0").addresses();
+    seen(&proxy);
     let second = add_in(&slices, 1, &node, "b_0").addresses();
     let asked = seen(&proxy);
     let of_slices: Vec<_> = asked.iter().filter(|asked| asked.contains("slice")).collect();
@@ -161,11 +162,30 @@ fn an_add_that_was_killed_in_a_slice_that_was_given_back_is_not_answered_from_it
 }
 
 #[test]
+fn the_slices_of_a_node_show_that_another_way_leads_to_the_same_cluster() {
+    let Some(slices) = Slices::new("10.61.16.0/24") else { return };
+    let node = slices.node("one");
+    let given = slices.add(&node, "a_0").addresses();
+    // As if the last call had come by another URL, another authority and another kubeconfig.
+    let complete = node.state().join("complete");
+    let mut origin: Value = serde_json::from_slice(&std::fs::read(&complete).unwrap()).unwrap();
+    origin["cluster"] = json!("another-another");
+    origin["ways"] = json!([{"id": "another-another", "file": "/another"}]);
+    std::fs::write(&complete, origin.to_string()).unwrap();
+    assert_eq!(slices.add(&node, "a_0").addresses(), given);
+    assert_eq!(slices.owners().len(), 1);
+    let noted: Value = serde_json::from_slice(&std::fs::read(&complete).unwrap()).unwrap();
+    assert_eq!(noted["ways"].as_array().unwrap().len(), 2);
+}
+
+#[test]
 fn damaged_notes_use_no_slice_of_this_boot_and_the_next_boot_takes_it_up() {
     let Some(slices) = Slices::new("10.61.7.0/24") else { return };
     let node = slices.node("one");
     add_in(&slices, 0, &node, "a_0").succeeded();
-    std::fs::write(node.state().join("slices"), "{").unwrap();
+    for notes in ["slices", "given-back"] {
+        std::fs::write(node.state().join(notes), "{").unwrap();
+    }
     add_in(&slices, 0, &node, "b_0").succeeded();
     assert_eq!(slices.owners().len(), 2);
     add_in(&slices, 1, &node, "c_0").succeeded();
@@ -222,7 +242,11 @@ fn no_slice_is_claimed_where_somebody_holds_an_address_in_another_scope() {
     let node = slices.node("one");
     let refused = slices.add(&node, "b_0");
     assert_eq!(refused.code(), 101, "{}", refused.details());
-    assert!(refused.details().contains("10.61.11.1 in another scope"), "{}", refused.details());
+    let holder = format!(
+        "pod default/a on the node {} holds 10.61.11.1 in the scope {}",
+        other.name, other.scope
+    );
+    assert!(refused.details().contains(&holder), "{}", refused.details());
     other.call_in("DEL", "a_0", "10.61.11.0/28").run().succeeded();
     slices.add(&node, "b_0").succeeded();
 }

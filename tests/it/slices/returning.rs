@@ -1,5 +1,6 @@
 //! How slices are given back.
 
+use super::review::sync;
 use super::{Slices, proxy, seen};
 use crate::support::living::Living;
 use crate::support::nodes::Node;
@@ -12,9 +13,15 @@ pub(super) fn sweep(node: &Node) {
 
 /// Changes the notes of a node about its slices.
 pub(super) fn change_notes(node: &Node, change: impl Fn(&mut Value)) {
+    change_all_notes(node, |notes| {
+        notes["slices"].as_array_mut().unwrap().iter_mut().for_each(&change);
+    });
+}
+
+pub(super) fn change_all_notes(node: &Node, change: impl Fn(&mut Value)) {
     let path = node.state().join("slices");
     let mut notes: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    notes["slices"].as_array_mut().unwrap().iter_mut().for_each(change);
+    change(&mut notes);
     std::fs::write(&path, notes.to_string()).unwrap();
 }
 
@@ -133,5 +140,68 @@ fn the_look_of_each_minute_settles_what_a_killed_call_has_asked_for() {
         let list = ["slices", "list", "--node", &node.name, "-o", "json"];
         assert_eq!(node.sandbox.command(&list).document()[0]["state"], json!("owned"));
         assert_eq!(slices.owners().len(), 1);
+    }
+}
+
+#[test]
+fn an_uninstall_gives_the_slices_of_its_node_back_and_names_those_with_pods() {
+    let Some(slices) = Slices::new("10.62.4.0/24") else { return };
+    let node = slices.node("one");
+    let Some(living) = Living::new() else { return skipped!("a network namespace needs root") };
+    slices.call(&node, "ADD", "a_0").set("CNI_NETNS", living.path()).run().succeeded();
+    let own = node.sandbox.path("net.d/hereabouts.d");
+    std::fs::create_dir_all(&own).unwrap();
+    std::fs::copy(node.sandbox.path("flat.conf"), own.join("hereabouts.conf")).unwrap();
+    let uninstall = |args: &[&str]| {
+        let args = [&["uninstall", "--mount-namespace", "/proc/self/ns/mnt"], args].concat();
+        let mut call = node.sandbox.command_call(&args);
+        call.set("CNI_CONF_DIR", node.sandbox.path("net.d"))
+            .set("CNI_BIN_DIR", node.sandbox.path("bin"))
+            .set("NODENAME", &node.name);
+        call.run()
+    };
+    let said = uninstall(&["--force"]).succeeded().stderr.clone();
+    assert!(said.contains(": pods hold 1 address of it"), "{said}");
+    assert_eq!(slices.owners().len(), 1);
+    slices.del(&node, "a_0");
+    let said = uninstall(&[]).succeeded().stderr.clone();
+    assert!(said.contains("gave back 1 empty slice"), "{said}");
+    assert_eq!(slices.owners(), Vec::<String>::new());
+    assert_eq!(states(&node), Vec::<String>::new());
+    let again = node.sandbox.command(&["slices", "return"]);
+    assert!(again.succeeded().stderr.contains("gave back 0 empty slices"), "{again:?}");
+}
+
+#[test]
+fn a_node_for_which_the_pool_is_not_any_more_keeps_no_empty_slice() {
+    let spec = json!({
+        "ranges": [{"ipv4": "10.62.5.0/24"}], "slices": {"ipv4": {"perNodeMaskSize": 28}},
+        "nodeSelector": {"matchLabels": {"rack": "a"}},
+    });
+    let Some(slices) = Slices::with(&spec) else { return };
+    let node = slices.node("one");
+    let flat = node.sandbox.path("flat.conf");
+    let label = |rack: &str| {
+        let mut settings: Value = serde_json::from_slice(&std::fs::read(&flat).unwrap()).unwrap();
+        settings["node_labels"] = json!({"rack": rack});
+        std::fs::write(&flat, settings.to_string()).unwrap();
+    };
+    for ends in [
+        |_: &Slices| (),
+        |slices: &Slices| {
+            slices.cluster.text(&["delete", "ippools.hereabouts.dev", &slices.pool]);
+        },
+    ] {
+        label("a");
+        slices.add(&node, "a_0").succeeded();
+        slices.del(&node, "a_0");
+        sync(&node).succeeded();
+        assert_eq!(slices.owners().len(), 1, "the last one stays for ten minutes");
+        ends(&slices);
+        if slices.cluster.text(&["get", "ippools.hereabouts.dev"]).contains(&slices.pool) {
+            label("b");
+        }
+        sync(&node).succeeded();
+        assert_eq!(slices.owners(), Vec::<String>::new());
     }
 }

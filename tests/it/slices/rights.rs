@@ -2,8 +2,12 @@
 
 use super::Slices;
 use crate::support::nodes::{DEADLINES, Node};
+use hereabouts::api_client::client::Client;
+use hereabouts::api_client::http::{Method, Request};
+use hereabouts::environment::ProxyVariables;
 use serde_json::json;
 use std::path::Path;
+use std::time::Duration;
 
 fn with_token(slices: &Slices, node: &Node) -> std::path::PathBuf {
     let token = slices.cluster.node_token(&node.name);
@@ -19,6 +23,25 @@ fn kubectl(slices: &Slices, kubeconfig: &Path, args: &[&str]) -> Result<(), Stri
     match output.status.success() {
         true => Ok(()),
         false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
+}
+
+/// Writes the status of a slice, and tries to release it by the same request.
+fn patch_status(kubeconfig: &Path, name: &str) -> Result<(), String> {
+    let at = "2026-11-01T00:00:00Z";
+    let status = json!({"published": at, "count": 0, "held": []});
+    let body = json!({"status": status, "spec": {"released": at}}).to_string();
+    let request = Request {
+        method: Method::Patch,
+        path: &format!("/apis/hereabouts.dev/v1alpha1/ipslices/{name}/status"),
+        accept: "application/json",
+        content: Some(("application/merge-patch+json", body.as_bytes())),
+    };
+    let client = Client::open(kubeconfig, &ProxyVariables::default()).unwrap();
+    let answer = client.call(&request, Duration::from_secs(30)).unwrap();
+    match answer.status {
+        200 => Ok(()),
+        _ => Err(String::from_utf8_lossy(&answer.body).into_owned()),
     }
 }
 
@@ -39,7 +62,24 @@ fn a_node_serves_its_pods_with_the_rights_that_it_gets_and_touches_no_slice_of_a
     denied(kubectl(&slices, &of_two, &["delete", "ipslices", &name]));
     denied(kubectl(&slices, &of_two, &["patch", "ipslices", &name, "--type=merge", "-p", &boot]));
     kubectl(&slices, &of_one, &["patch", "ipslices", &name, "--type=merge", "-p", &boot]).unwrap();
-    // Nothing but the boot, and that it was released, ever changes.
+    // The status is the node's own as well, and it can change nothing else.
+    denied(patch_status(&of_two, &name));
+    patch_status(&of_one, &name).unwrap();
+    let found = slices.objects().remove(0);
+    assert_eq!((&found["status"]["count"], &found["spec"]["released"]), (&json!(0), &json!(null)));
+    // Another node takes over only what the owner has marked as returned.
+    let owned_by = |node: &Node| json!({"spec": {"node": node.name, "returned": null}}).to_string();
+    let patch = |kubeconfig: &Path, spec: &str| {
+        kubectl(&slices, kubeconfig, &["patch", "ipslices", &name, "--type=merge", "-p", spec])
+    };
+    patch(&of_two, &owned_by(&two)).unwrap_err();
+    patch(&of_one, &json!({"spec": {"returned": "2026-11-30T00:00:00Z"}}).to_string()).unwrap();
+    denied(patch(&of_two, &json!({"spec": {"returned": null}}).to_string()));
+    denied(kubectl(&slices, &of_two, &["delete", "ipslices", &name]));
+    patch(&of_two, &owned_by(&two)).unwrap();
+    patch(&of_two, &json!({"spec": {"returned": "2026-11-30T00:00:00Z"}}).to_string()).unwrap();
+    patch(&of_one, &owned_by(&one)).unwrap();
+    // Nothing but the boot and the marks ever changes.
     for change in [
         json!({"node": two.name}),
         json!({"ipv4": "10.64.0.0/29"}),

@@ -216,6 +216,8 @@ impl Cluster {
         let mut words = self.through.iter().map(String::as_str).chain([&*kubectl]);
         let mut command = Command::new(words.next().unwrap());
         command.args(words).args(args).env("KUBECONFIG", self.kubeconfig());
+        // It ends before it would have to free memory.
+        command.env("GOGC", "off");
         // Its caches belong to the cluster, not to the home directory.
         command.env("KUBECACHEDIR", self.directory.join("kubectl-cache"));
         command.stdin(Stdio::null());
@@ -228,11 +230,25 @@ impl Cluster {
 
     /// Returns what kubectl prints. Fails the test if kubectl fails.
     pub(crate) fn text(&self, args: &[&str]) -> String {
+        #[cfg(feature = "kube")]
+        if let (["get", "--raw", path], Some(api)) = (args, self.api()) {
+            return api.get(path);
+        }
         String::from_utf8(succeeded(&mut self.kubectl_command(args)).stdout).unwrap()
+    }
+
+    /// Returns a connection of this process, if the cluster is in its network.
+    #[cfg(feature = "kube")]
+    fn api(&self) -> Option<super::api::Api> {
+        self.through.is_empty().then(|| super::api::Api::open(&self.kubeconfig()))
     }
 
     /// Applies a manifest.
     pub(crate) fn apply(&self, manifest: &str) {
+        #[cfg(feature = "kube")]
+        if let Some(api) = self.api() {
+            return api.apply(manifest);
+        }
         let file = self.directory.join(format!("apply-{:?}.yaml", std::thread::current().id()));
         std::fs::write(&file, manifest).unwrap();
         self.text(&["apply", "-f", file.to_str().unwrap()]);
@@ -285,6 +301,19 @@ impl Cluster {
         let request = format!(r#"{{"revision": "{revision}", "physical": true}}"#);
         let done = self.ask_etcd("/v3/kv/compaction", &request);
         assert!(done["header"]["revision"].is_string(), "{done}");
+    }
+
+    /// Returns how many bytes the key and the value of one of our objects have in etcd.
+    #[cfg(feature = "kube")]
+    pub(crate) fn bytes_in_etcd(&self, resource: &str, name: &str) -> usize {
+        use base64::Engine;
+        use base64::engine::general_purpose::STANDARD;
+        let text = |bytes: &[u8]| STANDARD.encode(bytes);
+        let key = format!("/registry/hereabouts.dev/{resource}/{name}");
+        let request = format!(r#"{{"key": "{}"}}"#, text(key.as_bytes()));
+        let found = self.ask_etcd("/v3/kv/range", &request);
+        let value = found["kvs"][0]["value"].as_str().unwrap();
+        key.len() + STANDARD.decode(value).unwrap().len()
     }
 
     fn ask_etcd(&self, path: &str, body: &str) -> serde_json::Value {

@@ -23,6 +23,16 @@ pub(crate) fn pause(time: Duration) {
     let _ = until(&Deadline::after(time), || Ok::<Option<()>, ()>(None));
 }
 
+/// Returns the last lines of a log, for people.
+pub(crate) fn end_of_log(path: &Path) -> String {
+    const LINES: usize = 60;
+    let log = std::fs::read(path).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log);
+    let lines: Vec<&str> = log.lines().collect();
+    let end = lines.get(lines.len().saturating_sub(LINES)..).unwrap_or_default();
+    format!("the end of {}:\n{}", path.display(), end.join("\n"))
+}
+
 /// A running controller. It is killed when this value is dropped.
 pub(crate) struct Replica {
     child: Child,
@@ -76,7 +86,7 @@ impl Replica {
         let deadline = Deadline::after(Duration::from_secs(seconds));
         until(&deadline, || Ok::<_, ()>(look(self)))
             .unwrap()
-            .unwrap_or_else(|| panic!("no {what} in {seconds} s: {}", self.log()))
+            .unwrap_or_else(|| panic!("no {what} in {seconds} s"))
     }
 
     /// Sends a signal.
@@ -126,7 +136,7 @@ impl Replica {
     }
 
     pub(crate) fn get(&self, path: &str) -> Page {
-        self.request("GET", path).unwrap_or_else(|error| panic!("{path}: {error}: {}", self.log()))
+        self.request("GET", path).unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
     /// Returns the value of a metric with these labels, as it is written: `name{label="value"}`.
@@ -142,7 +152,11 @@ impl Replica {
 }
 
 impl Drop for Replica {
+    /// Also prints the end of its log if the test fails, whatever has failed.
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", end_of_log(&self.log));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

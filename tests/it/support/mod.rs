@@ -1,5 +1,7 @@
 //! What the tests share.
 
+#[cfg(feature = "kube")]
+pub(crate) mod api;
 pub(crate) mod cached;
 pub(crate) mod calls;
 pub(crate) mod checker;

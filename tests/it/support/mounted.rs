@@ -6,6 +6,13 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+/// Returns a script that mounts a tmpfs on a directory whose device number nobody else takes when
+/// it is free. The kernel gives the lowest free number, so it is the last one of many that become
+/// free together.
+pub(crate) fn tmpfs_of_a_high_device(directory: &str) -> String {
+    format!("for _ in $(seq 100); do mount -t tmpfs t {directory} || exit 1; done")
+}
+
 /// A tmpfs at `disk` in a sandbox, with the store in `disk/store`.
 pub(crate) struct Mounted {
     pub(crate) sandbox: Sandbox,

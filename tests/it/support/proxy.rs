@@ -242,9 +242,12 @@ impl Proxy {
         self.state().tls = tls;
     }
 
-    /// Returns the requests since the last call of this function.
+    /// Returns the requests since the last call of this function, without the look at the Move, which
+    /// comes with the first call of a node and then once a minute.
     pub(crate) fn seen(&self) -> Vec<Seen> {
-        std::mem::take(&mut self.state().seen)
+        let mut seen = std::mem::take(&mut self.state().seen);
+        seen.retain(|seen| !seen.path.contains("/moves/"));
+        seen
     }
 
     /// Returns the methods of these requests, in order.

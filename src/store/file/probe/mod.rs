@@ -16,7 +16,7 @@ mod rounds;
 use super::layout;
 use super::links::failed_link;
 use crate::digest::hex;
-use crate::retry::Stopwatch;
+use crate::retry::{self, Deadline, Stopwatch};
 use crate::store::StoreError;
 use crate::store::disk::error::failed;
 use crate::store::disk::{Disk, Locked, Patience};
@@ -28,6 +28,8 @@ use std::time::Duration;
 
 /// The test's own directory, inside the tested directory.
 pub const PLACE: &str = ".hereabouts-store-test";
+/// For how long the removal of this directory is tried.
+const LEAVING: Duration = Duration::from_secs(1);
 
 /// The reason why there is no report.
 #[derive(Debug, thiserror::Error)]
@@ -78,8 +80,13 @@ pub fn run(disk: &dyn Disk, guest: &Participant, wait: Duration) -> Result<Repor
         _ => {}
     }
     let tested = test(disk, &id, guest, wait, report);
-    // Succeeds for the one that leaves last and finds the directory empty.
-    let _ = disk.remove_directory(Path::new(PLACE));
+    // Succeeds for the one that leaves last and finds the directory empty. A mount may see the files of
+    // the other, or its own open ones, for some moments more.
+    let _: Result<Option<()>, ()> = retry::until(&Deadline::after(LEAVING), || {
+        let is_gone = disk.remove_directory(Path::new(PLACE)).is_ok()
+            || disk.inode(Path::new(PLACE)).is_err();
+        Ok(is_gone.then_some(()))
+    });
     tested
 }
 
@@ -172,7 +179,9 @@ fn alone(disk: &dyn Disk, id: &str, mut report: Report) -> Result<Report, StoreE
     report.locks = Some(Locks { turns: 1, refused: usize::from(!met), met: usize::from(met) });
     make(disk, &path("seat"), b"another")?;
     disk.rename(&path("seat"), &name).map_err(|error| failed(disk, "rename to", &name, error))?;
-    report.renames = Some(Renames { times: 1, free: usize::from(link(disk, &ticket, &name)?) });
+    let free = usize::from(link(disk, &ticket, &name)?);
+    let moves_open_files = rounds::moves_open_files(disk)?;
+    report.renames = Some(Renames { times: 1, free, moves_open_files });
     for path in [&ticket, &name, &lock] {
         super::remove(disk, path)?;
     }

@@ -60,6 +60,9 @@ pub struct Renames {
     pub times: usize,
     /// How often the name was free in between.
     pub free: usize,
+    /// Whether the mount moves an open file before another takes its name. Then nothing was replaced:
+    /// the store does not do it there either.
+    pub moves_open_files: bool,
 }
 
 /// Two names of one file, the second just created.

@@ -3,7 +3,7 @@
 
 use super::super::{refused_lock, remove};
 use super::pair::Pair;
-use super::{LONGEST_VIEW, Links, Locks, ProbeError, Renames, Views, link, make};
+use super::{LONGEST_VIEW, Links, Locks, PLACE, ProbeError, Renames, Views, link, make};
 use crate::retry::{self, Deadline, Stopwatch};
 use crate::store::StoreError;
 use crate::store::disk::error::failed;
@@ -208,11 +208,23 @@ fn until(mut is_so: impl FnMut() -> Result<bool, StoreError>) -> Result<Option<u
     Ok(came.and_then(|()| u64::try_from(clock.elapsed().as_micros()).ok()))
 }
 
+/// Returns whether this mount moves open files.
+pub(super) fn moves_open_files(disk: &dyn Disk) -> Result<bool, StoreError> {
+    let place = Path::new(PLACE);
+    disk.moves_open_files(place).map_err(|error| failed(disk, "replace a file in", place, error))
+}
+
 /// Lets one side replace the file at a name repeatedly while the other tries to take the name,
 /// which must never be free. Then the sides swap roles.
 pub(super) fn renames(pair: &Pair<'_>) -> Result<Renames, ProbeError> {
     let disk = pair.disk;
-    let mut seen = Renames::default();
+    let moved = moves_open_files(disk)?;
+    pair.send("moved", &moved)?;
+    let mut seen =
+        Renames { moves_open_files: pair.receive::<bool>("moved")? || moved, ..Renames::default() };
+    if seen.moves_open_files {
+        return Ok(seen);
+    }
     let mine = ticket(pair, NAMES + 3)?;
     for number in 0..2 {
         let name = pair.path(&format!("seat{number}"));

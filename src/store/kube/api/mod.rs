@@ -41,6 +41,8 @@ pub(crate) enum Of {
 
 /// The number of objects in one page of a list.
 const PAGE: usize = 500;
+/// The annotation that changes when an object gets another version for its own sake.
+const TOUCHED: &str = "hereabouts.dev/touched-at-version";
 pub(super) const JSON: &str = "application/json";
 pub(super) const MERGE: &str = "application/merge-patch+json";
 /// The format of a table: the columns of the resource, the name first. With `includeObject=None` it
@@ -287,6 +289,24 @@ impl Api {
         self.patch_with(name, &body, version, deadline, &decode)
     }
 
+    /// Gives an object another version, in exactly the state that was read, so that a call that has read it
+    /// before must read it again. Nothing else changes.
+    pub(super) fn touch(
+        &self,
+        name: &str,
+        version: &Version,
+        deadline: &Deadline,
+    ) -> Result<Changed<HeldObject>, Failed> {
+        let body = json!({
+            "metadata": {
+                "uid": version.uid, "resourceVersion": version.revision,
+                "annotations": { TOUCHED: version.revision },
+            },
+        });
+        let decode = |answer: &Answer| self.decode_held("patch", answer);
+        self.patch_with(name, &body, version, deadline, &decode)
+    }
+
     fn patch_with<T: Versioned>(
         &self,
         name: &str,
@@ -346,9 +366,10 @@ impl Api {
         Ok(items.filter_map(|item| item.map(HeldObject::of_attachment).transpose()).collect())
     }
 
-    /// Calls `visitor` with the names of the objects that a label selector matches.
+    /// Calls `visitor` with the names of the objects of a resource that a label selector matches.
     pub(super) fn names(
         &self,
+        resource: &'static str,
         selector: &str,
         deadline: &Deadline,
         visitor: &mut dyn FnMut(&str),
@@ -356,7 +377,7 @@ impl Api {
         let mut place = Place::default();
         while !place.is_ended() {
             let rows: Vec<Row> =
-                self.list(PLURAL, selector, TABLE, &mut place, deadline, |body| {
+                self.list(resource, selector, TABLE, &mut place, deadline, |body| {
                     let table: Table = serde_json::from_slice(body)?;
                     Ok(Page {
                         items: table.rows,

@@ -14,6 +14,7 @@ use crate::store::kube::objects::ip_allocation::{GROUP, VERSION};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use serde_json::value::RawValue;
 
 /// How a creation ended.
 pub(crate) enum Created<T> {
@@ -67,20 +68,78 @@ impl Api {
     }
 
     /// Changes an object in exactly the state that was read. `change` is a merge patch (RFC 7396)
-    /// without metadata.
+    /// without uid and resourceVersion.
     pub(crate) fn patch_object<T: DeserializeOwned>(
         &self,
         resource: &'static str,
         name: &str,
+        change: serde_json::Value,
+        version: &Version,
+        deadline: &Deadline,
+    ) -> Result<Changed<T>, Failed> {
+        self.patch_at(resource, name, &path(resource, name), change, version, deadline)
+    }
+
+    /// Changes the status of an object in exactly the state that was read.
+    pub(crate) fn patch_status<T: DeserializeOwned>(
+        &self,
+        resource: &'static str,
+        name: &str,
+        status: &impl Serialize,
+        version: &Version,
+        deadline: &Deadline,
+    ) -> Result<Changed<T>, Failed> {
+        let path = format!("{}/status", path(resource, name));
+        self.patch_at(resource, name, &path, json!({"status": status}), version, deadline)
+    }
+
+    /// Changes the status of an object, whatever else of it has changed. `status` is a merge patch
+    /// (RFC 7396). Returns false if no object has this name and uid any more.
+    pub(crate) fn merge_status(
+        &self,
+        resource: &'static str,
+        name: &str,
+        uid: &str,
+        status: &impl Serialize,
+        deadline: &Deadline,
+    ) -> Result<bool, StoreError> {
+        let body = json!({"metadata": {"uid": uid}, "status": status}).to_string();
+        let path = format!("{}/status", path(resource, name));
+        let request = Request {
+            method: Method::Patch,
+            path: &path,
+            accept: JSON,
+            content: Some((MERGE, body.as_bytes())),
+        };
+        let call = Call { resource, verb: "patch", name: Some(name), request };
+        let noted = self.noted();
+        let merged = self.call(&call, deadline, |answer, _| match answer.status {
+            200 => {
+                self.compare(noted, revision(answer).as_deref(), Of::List);
+                Ok(Some(true))
+            }
+            404 if is_absent(answer) => Ok(Some(false)),
+            409 => Ok(Some(false)),
+            _ => Ok(None),
+        });
+        Ok(merged?)
+    }
+
+    fn patch_at<T: DeserializeOwned>(
+        &self,
+        resource: &'static str,
+        name: &str,
+        path: &str,
         mut change: serde_json::Value,
         version: &Version,
         deadline: &Deadline,
     ) -> Result<Changed<T>, Failed> {
-        change["metadata"] = json!({ "uid": version.uid, "resourceVersion": version.revision });
-        let (body, path) = (change.to_string(), path(resource, name));
+        change["metadata"]["uid"] = json!(version.uid);
+        change["metadata"]["resourceVersion"] = json!(version.revision);
+        let body = change.to_string();
         let request = Request {
             method: Method::Patch,
-            path: &path,
+            path,
             accept: JSON,
             content: Some((MERGE, body.as_bytes())),
         };
@@ -142,19 +201,31 @@ impl Api {
     ) -> Result<Vec<T>, StoreError> {
         let (mut place, mut objects) = (Place::default(), Vec::new());
         while !place.is_ended() {
-            let items = self.list(resource, selector, JSON, &mut place, deadline, |body| {
-                Ok(serde_json::from_slice::<List>(body)?.into_page())
-            })?;
-            for item in items {
-                match serde_json::from_str(item.get()) {
-                    Ok(object) => objects.push(object),
-                    Err(error) => {
-                        tracing::warn!(resource, %error, "an object that cannot be read is skipped");
-                    }
-                }
-            }
+            objects.extend(self.page_of_objects(resource, selector, &mut place, deadline)?);
         }
         Ok(objects)
+    }
+
+    /// Returns one page of them. `place` says where to continue, and is the next place when this
+    /// returns.
+    pub(crate) fn page_of_objects<T: DeserializeOwned>(
+        &self,
+        resource: &'static str,
+        selector: &str,
+        place: &mut Place,
+        deadline: &Deadline,
+    ) -> Result<Vec<T>, StoreError> {
+        let items = self.list(resource, selector, JSON, place, deadline, |body| {
+            Ok(serde_json::from_slice::<List>(body)?.into_page())
+        })?;
+        let read = |item: &RawValue| match serde_json::from_str(item.get()) {
+            Ok(object) => Some(object),
+            Err(error) => {
+                tracing::warn!(resource, %error, "an object that cannot be read is skipped");
+                None
+            }
+        };
+        Ok(items.iter().filter_map(|item| read(item)).collect())
     }
 
     fn decode_other<T: DeserializeOwned>(
@@ -168,15 +239,20 @@ impl Api {
     }
 
     /// Returns the error for an answer of the right status with the wrong content.
-    pub(super) fn unexpected(&self, verb: &str, resource: &str, reason: &str) -> Failed {
+    pub(crate) fn unexpected(&self, verb: &str, resource: &str, reason: &str) -> Failed {
         let error = StoreError::Refused {
             server: self.server.url(),
-            call: format!("{verb} {resource}.{GROUP}"),
+            call: format!("{verb} {}", with_group(resource)),
             status: 200,
             reason: format!("unexpected answer: {}", on_one_line(reason)),
         };
         Failed { error, outcome_unknown: true }
     }
+}
+
+/// Returns the resource with its group. Those of other programs are named with theirs.
+fn with_group(resource: &str) -> String {
+    if resource.contains('.') { resource.to_owned() } else { format!("{resource}.{GROUP}") }
 }
 
 fn path(resource: &str, name: &str) -> String {

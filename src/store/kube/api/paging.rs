@@ -24,6 +24,11 @@ impl Place {
         self.is_ended
     }
 
+    /// Ends the list where it is.
+    pub(crate) fn end(&mut self) {
+        self.is_ended = true;
+    }
+
     /// Returns the server's name for the next page; `None` for the first.
     pub(crate) fn token(&self) -> Option<&str> {
         self.next.as_deref()

@@ -58,6 +58,7 @@ impl Call<'_> {
             NODES | PODS => self.resource.to_owned(),
             LEASES => format!("{LEASES}.coordination.k8s.io"),
             IPAM_CLAIMS => format!("{IPAM_CLAIMS}.{IPAM_CLAIM_GROUP}"),
+            whole if whole.contains('.') => whole.to_owned(),
             ours => format!("{ours}.{GROUP}"),
         }
     }

@@ -6,9 +6,11 @@ use super::State;
 use super::cluster_identity::{FORMAT, NodeStateIdentity};
 use crate::digest;
 use crate::ipam::Allocation;
+use crate::retry::Deadline;
 use crate::store::StoreError;
 use crate::store::kube::KubeStore;
 use crate::store::kube::objects::ip_allocation::IpAllocation;
+use crate::store::kube::objects::ip_slice::{self, IpSlice};
 use serde::Deserialize;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -62,11 +64,13 @@ impl State {
         std::iter::once(PathBuf::new()).chain(below.map(|name| Path::new(CLUSTERS).join(name)))
     }
 
-    /// Returns the uids of all objects that are known.
+    /// Returns the uids of all objects that are known, of slices, too.
     fn uids(&self) -> HashSet<String> {
+        let slices = self.slices().unwrap_or_default().slices;
+        let slices = slices.into_iter().filter_map(|slice| slice.object.metadata.uid);
         let hashes = self.hashes().unwrap_or_default();
         let objects = hashes.iter().flat_map(|hash| self.objects(hash).unwrap_or_default());
-        objects.filter_map(|object| object.metadata.uid).collect()
+        objects.filter_map(|object| object.metadata.uid).chain(slices).collect()
     }
 }
 
@@ -94,16 +98,31 @@ impl KubeStore {
     }
 
     /// Selects the files of a cluster about which the ways show nothing: the directory in which one
-    /// of its objects is known. Uids are unique over all clusters.
-    pub(crate) fn choose_cluster(&self, found: &[(IpAllocation, Allocation)]) {
+    /// of its objects is known. Uids are unique over all clusters. A node whose pods use only slices
+    /// has no other objects.
+    pub(crate) fn choose_cluster(
+        &self,
+        found: &[(IpAllocation, Allocation)],
+        deadline: &Deadline,
+    ) -> Result<(), StoreError> {
+        let has_slices = self.state.clusters().any(|directory| {
+            self.state.go_to(&directory);
+            self.state.slices().is_ok_and(|noted| !noted.slices.is_empty())
+        });
+        let slices: Vec<IpSlice> = match has_slices {
+            true => self.api.list_objects(ip_slice::PLURAL, &self.own_selector(), deadline)?,
+            false => Vec::new(),
+        };
+        let of_slices = slices.iter().filter_map(|slice| slice.metadata.uid.as_ref());
+        let found = found.iter().filter_map(|(object, _)| object.metadata.uid.as_ref());
+        let found: Vec<&String> = found.chain(of_slices).collect();
         let met = self.state.clusters().find(|directory| {
             self.state.go_to(directory);
             let known = self.state.uids();
-            found.iter().any(|(object, _)| {
-                object.metadata.uid.as_ref().is_some_and(|uid| known.contains(uid))
-            })
+            found.iter().any(|uid| known.contains(*uid))
         });
         self.state.go_to(met.as_deref().unwrap_or(&self.own_files()));
+        Ok(())
     }
 
     /// Returns the directory in which the files of this cluster are created.

@@ -12,6 +12,7 @@ use std::path::Path;
 
 const LOCK: &str = "lock";
 const REBUILD: &str = "rebuild";
+const TURN: &str = "turn";
 pub(super) const CALLS: &str = "calls";
 
 impl State {
@@ -67,6 +68,11 @@ impl State {
     /// Takes the lock that is held for a moment, around a change of a file that all calls share.
     pub(crate) fn lock_briefly(&self, deadline: &Deadline) -> Result<Box<dyn Held>, StoreError> {
         self.lock(Path::new(LOCK), deadline)
+    }
+
+    /// Keeps two turns of this node under Whereabouts' Lease apart.
+    pub(crate) fn lock_turn(&self, deadline: &Deadline) -> Result<Box<dyn Held>, StoreError> {
+        self.lock(Path::new(TURN), deadline)
     }
 
     pub(super) fn lock(

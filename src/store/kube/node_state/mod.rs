@@ -9,12 +9,15 @@
 //! clusters/<hash>/        the same for each further cluster, see `clusters`; locks
 //!                         and @tmp are at the top for all of them
 //! lock                    flock, held for a moment, around pods, scopes, tombstones, gateways
+//! turn                    flock for Whereabouts' Lease
 //! rebuild                 flock of the process that lists this node's objects
 //! attachments/<hash>      the attachment's objects: as sent (intents), or as
 //!                         the server answered (with a resourceVersion)
 //! calls                   locks of attachments: one byte each, at the hash
 //! pods/<hash>             attachments of a pod's interface, one per line
 //! scopes/<scope>          addresses believed to be taken: see `occupancy`
+//! given-back              slices that this node has given back: see `given_back`
+//! move                    the state of the move from Whereabouts: see `moving/note`
 //! gateways-<scope>        each gateway with an object that names it: see `gateways`
 //! revision                the highest revision of the cluster that was seen
 //! set-back                the mark that a lower revision came: see `revision`
@@ -27,13 +30,14 @@
 //! @aside.<unique>         something that is not a file, found in the place of one of these
 //! ```
 //!
-//! Nothing is synced: a power loss ends every sandbox of the node, and after a boot the state is
+//! Only `given-back` and `move` are synced. A power loss ends every sandbox of the node, and after a boot the state is
 //! compared with one list of the node's objects: see `rebuild`.
 
 pub(crate) mod cleanup;
 pub(crate) mod cluster_identity;
 pub(crate) mod clusters;
 pub(crate) mod gateways;
+pub(crate) mod given_back;
 mod locks;
 pub(crate) mod occupancy;
 pub(crate) mod rebuild;
@@ -456,6 +460,19 @@ impl State {
             let _ = self.disk.unlink(&temporary);
             self.failed("write", path, error)
         })
+    }
+
+    /// Writes a value as JSON, durably.
+    pub(super) fn write_durably<T: Serialize>(
+        &self,
+        path: &Path,
+        value: &T,
+    ) -> Result<(), StoreError> {
+        self.write(path, value)?;
+        let path = self.at(path);
+        let directory = path.parent().unwrap_or(Path::new(""));
+        let synced = self.disk.sync(&path).and_then(|()| self.disk.sync(directory));
+        synced.map_err(|error| self.failed("sync", &path, error))
     }
 
     /// Moves something that is not a file out of the place of one of our files, to where it stops

@@ -52,7 +52,7 @@ impl KubeStore {
         // it knows.
         let found = self.list_own(deadline)?;
         if known == Known::Unknown {
-            self.choose_cluster(&found);
+            self.choose_cluster(&found, deadline)?;
             self.state.prepare()?;
         }
         self.compare(&found, deadline)
@@ -73,6 +73,7 @@ impl KubeStore {
         let mut held: BTreeMap<Scope, Vec<IpAddr>> = BTreeMap::new();
         if is_old {
             self.state.tidy();
+            self.state.carry_set_back_over();
             self.drop_useless(&mut held, deadline)?;
         }
         for (object, allocation) in found {

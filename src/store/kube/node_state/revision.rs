@@ -22,8 +22,10 @@ use std::time::{Duration, UNIX_EPOCH};
 
 const REVISION: &str = "revision";
 const SET_BACK: &str = "set-back";
-/// When a call has seen that last, in milliseconds since the boot. A repair does not remove it.
+/// When a call has seen that last. A repair does not remove it.
 const SET_BACK_AT: &str = "restored-at";
+/// For how long it is of interest after a reboot.
+const CARRIED_OVER: Duration = Duration::from_secs(600);
 
 #[derive(Serialize, Deserialize)]
 struct Mark {
@@ -31,6 +33,26 @@ struct Mark {
     answered: u64,
     /// Milliseconds since 1970.
     at: u64,
+}
+
+/// When it was seen.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct SeenAt {
+    /// Milliseconds since the boot.
+    since_boot: u64,
+    /// Milliseconds since 1970. Only a reboot needs it.
+    at: u64,
+}
+
+impl SeenAt {
+    /// Returns what is of interest after a reboot. `now` is the time since 1970.
+    fn after_a_boot(&self, now: Duration, since_boot: Duration) -> Option<Self> {
+        let ago = now.abs_diff(Duration::from_millis(self.at));
+        // The first list of this boot may have shown it.
+        let is_of_this_boot = ago < since_boot;
+        let since_boot = if is_of_this_boot { self.since_boot } else { 0 };
+        (is_of_this_boot || ago < CARRIED_OVER).then_some(Self { since_boot, at: self.at })
+    }
 }
 
 impl State {
@@ -41,9 +63,24 @@ impl State {
 
     /// Returns how long ago a call of this boot has seen that the cluster was set back.
     pub(crate) fn since_set_back(&self) -> Option<Duration> {
-        let bytes = self.read(Path::new(SET_BACK_AT)).ok()??;
-        let at: u64 = std::str::from_utf8(&bytes).ok()?.trim().parse().ok()?;
-        self.disk().since_boot().checked_sub(Duration::from_millis(at))
+        let seen = self.set_back_at()?;
+        self.disk().since_boot().checked_sub(Duration::from_millis(seen.since_boot))
+    }
+
+    fn set_back_at(&self) -> Option<SeenAt> {
+        serde_json::from_slice(&self.read(Path::new(SET_BACK_AT)).ok()??).ok()
+    }
+
+    /// Lets what was seen shortly before a reboot count as seen at the boot, and forgets it
+    /// otherwise: the time since another boot says nothing.
+    pub(super) fn carry_set_back_over(&self) {
+        let Some(seen) = self.set_back_at() else { return };
+        let now = self.disk().now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let _ = match seen.after_a_boot(now, self.disk().since_boot()) {
+            Some(carried) if carried == seen => Ok(()),
+            Some(carried) => self.write(Path::new(SET_BACK_AT), &carried),
+            None => self.remove(Path::new(SET_BACK_AT)),
+        };
     }
 
     fn set_back(&self) -> Option<Mark> {
@@ -80,8 +117,8 @@ impl Api {
                 tracing::warn!(%error, "cannot note that the cluster was restored to an older state");
                 return;
             }
-            let at = u64::try_from(state.disk().since_boot().as_millis()).unwrap_or(0);
-            let _ = state.write(Path::new(SET_BACK_AT), &at);
+            let since_boot = u64::try_from(state.disk().since_boot().as_millis()).unwrap_or(0);
+            let _ = state.write(Path::new(SET_BACK_AT), &SeenAt { since_boot, at: mark.at });
         }
         if was_set_back || noted.is_none_or(|noted| noted < answered) {
             let _ = state.write(Path::new(REVISION), &answered);
@@ -125,4 +162,22 @@ pub(crate) fn marks(root: &Path, data_dir: &Path, node: &NodeName) -> Vec<u8> {
         state.read(Path::new(SET_BACK)).ok().flatten().unwrap_or_default()
     };
     state.clusters().flat_map(mark).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restored_cluster_is_known_after_a_reboot_and_not_for_ever() {
+        let seen = SeenAt { since_boot: 50_000, at: 1_000_000 };
+        let carried = |now: u64, since_boot: u64| {
+            let at = |seconds| Duration::from_secs(seconds);
+            seen.after_a_boot(at(now), at(since_boot)).map(|seen| seen.since_boot)
+        };
+        assert_eq!(carried(1_010, 60), Some(50_000), "the same boot");
+        assert_eq!(carried(1_100, 20), Some(0), "the next boot");
+        assert_eq!(carried(2_000, 20), None);
+        assert_eq!(carried(10, 5), None, "the clock was set back");
+    }
 }

@@ -15,6 +15,7 @@ use crate::store::kube::objects::names;
 use crate::store::kube::objects::slice_geometry::SliceGeometry;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const SLICES: &str = "slices";
 const CLAIMING: &str = "slices-lock";
@@ -28,8 +29,30 @@ pub(crate) struct NotedSlices {
     /// The id of the file store with the addresses in the slices.
     #[serde(default)]
     pub(crate) files: String,
+    /// When the node's slices were compared with the cluster last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) looked: Option<Moment>,
+    /// When a call tried to compare them last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tried: Option<Moment>,
     /// The slices.
     pub(crate) slices: Vec<NotedSlice>,
+}
+
+/// A moment of a boot, by the time since the boot: nobody sets it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Moment {
+    pub(crate) boot: String,
+    /// In milliseconds since the boot.
+    pub(crate) at: i64,
+}
+
+impl Moment {
+    /// Returns how long ago it was. `None` if it is of another boot than `now`, or later.
+    pub(crate) fn before(&self, now: &Self) -> Option<Duration> {
+        let ago = now.at.checked_sub(self.at).filter(|_| self.boot == now.boot)?;
+        u64::try_from(ago).ok().map(Duration::from_millis)
+    }
 }
 
 /// A slice that this node owns, or has asked for.
@@ -45,6 +68,13 @@ pub(crate) struct NotedSlice {
     /// it, so it is never forgotten.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) again: bool,
+    /// The boot that the object named before this node wrote its present boot. A cluster that was
+    /// restored names it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) boot_before: Option<String>,
+    /// What may lie in a slice that was asked for: see [`Slicing::may_overlap`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) may_overlap: Vec<String>,
 }
 
 /// What the node may do with a slice.
@@ -62,9 +92,37 @@ pub(crate) enum SliceState {
     Lost,
 }
 
+impl NotedSlices {
+    /// Puts a slice in the place of the one of the same name, or after the others.
+    pub(crate) fn put(&mut self, slice: NotedSlice) {
+        match self.slices.iter_mut().find(|known| known.name() == slice.name()) {
+            Some(known) => *known = slice,
+            None => self.slices.push(slice),
+        }
+    }
+
+    /// Returns the blocks of a pool from which addresses may be given in a boot, in the order of
+    /// their addresses.
+    pub(crate) fn usable_blocks(&self, pool: &str, boot: &str) -> Vec<Block> {
+        let usable = self.slices.iter().filter(|slice| slice.is_of(pool) && slice.is_usable(boot));
+        let mut blocks: Vec<Block> = usable.map(|slice| slice.object.block()).collect();
+        blocks.sort_by_key(Block::first);
+        blocks
+    }
+}
+
 impl NotedSlice {
+    /// Returns the note about an object. What was published is in no note: it decides nothing.
     pub(crate) fn new(object: IpSlice, state: SliceState) -> Self {
-        Self { object, state, empty_since: None, again: false }
+        let object = IpSlice { status: None, ..object };
+        Self {
+            object,
+            state,
+            empty_since: None,
+            again: false,
+            boot_before: None,
+            may_overlap: Vec::new(),
+        }
     }
 
     /// Returns the name of the object.
@@ -106,14 +164,10 @@ impl State {
         })
     }
 
-    /// Returns the blocks of a pool from which addresses may be given now, in the order of their
-    /// addresses.
+    /// Returns the blocks of a pool from which addresses may be given now, see
+    /// [`NotedSlices::usable_blocks`].
     pub(crate) fn usable_blocks(&self, pool: &str, boot: &str) -> Result<Vec<Block>, StoreError> {
-        let noted = self.slices()?;
-        let usable = noted.slices.iter().filter(|slice| slice.is_of(pool) && slice.is_usable(boot));
-        let mut blocks: Vec<Block> = usable.map(|slice| slice.object.block()).collect();
-        blocks.sort_by_key(Block::first);
-        Ok(blocks)
+        Ok(self.slices()?.usable_blocks(pool, boot))
     }
 
     /// Changes the notes, one process at a time.
@@ -160,18 +214,13 @@ impl State {
         Ok(())
     }
 
-    /// Puts a slice in the place of the one of the same name, or after the others.
+    /// Notes a slice, see [`NotedSlices::put`].
     pub(crate) fn note_slice(
         &self,
         slice: &NotedSlice,
         deadline: &Deadline,
     ) -> Result<(), StoreError> {
-        self.change_slices(deadline, |noted| {
-            match noted.slices.iter_mut().find(|known| known.name() == slice.name()) {
-                Some(known) => *known = slice.clone(),
-                None => noted.slices.push(slice.clone()),
-            }
-        })
+        self.change_slices(deadline, |noted| noted.put(slice.clone()))
     }
 
     /// Removes a slice from the notes.

@@ -7,7 +7,7 @@
 //! delete such a late object: they check its name until the server would have given the request up.
 
 use super::Tombstone;
-use crate::ipam::{Attachment, Version};
+use crate::ipam::{Allocation, Attachment, Version};
 use crate::retry::Deadline;
 use crate::store::StoreError;
 use crate::store::kube::objects::ip_allocation::IpAllocation;
@@ -131,6 +131,11 @@ impl KubeSession<'_> {
                 name,
                 "an object was created after its attachment had ended; it is deleted"
             );
+            // An earlier record of the same object may be shown to Whereabouts.
+            let late = tombstone.object.allocation();
+            let late = late.map_err(|unreadable| unreadable.of(name))?;
+            let is_late = |now: &Allocation| now.version.as_ref() == Some(&version);
+            self.withdraw_first(&late, &version, &is_late, patience)?;
             // If the object was changed since, its new holder keeps it.
             self.store.api.delete(name, &version, patience)?;
         }

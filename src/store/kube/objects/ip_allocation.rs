@@ -213,6 +213,21 @@ pub struct Namespace {
     pub newer: Newer,
 }
 
+impl Namespace {
+    /// Returns whether it is [`Netns::unseen`]: the node has not completed this imported record.
+    pub(crate) fn is_unseen(&self) -> bool {
+        self.netns().is_unseen()
+    }
+
+    fn netns(&self) -> Netns {
+        Netns {
+            path: decode_path(&self.path).into(),
+            inode: self.inode,
+            directory_device: self.directory_device,
+        }
+    }
+}
+
 /// The point of view from which the node saw the sandbox. A later call compares it with its own.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -456,11 +471,7 @@ impl IpAllocation {
                 name: pod.name.clone(),
                 uid: pod.uid.clone(),
             }),
-            netns: spec.netns.as_ref().map(|netns| Netns {
-                path: decode_path(&netns.path).into(),
-                inode: netns.inode,
-                directory_device: netns.directory_device,
-            }),
+            netns: spec.netns.as_ref().map(Namespace::netns),
             view: spec.view.as_ref().map(Viewpoint::view),
             boot_id: spec.boot_id.clone(),
             since: humantime::parse_rfc3339(&spec.since).or(Err(invalid("since")))?,

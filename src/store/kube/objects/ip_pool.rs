@@ -225,6 +225,11 @@ pub struct Slices {
     #[schemars(range(min = 1, max = 65536))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_per_node: Option<u32>,
+    /// What is on other wires, so that its addresses may lie in slices of this pool: names of pools
+    /// with slices, and scopes of networks and other pools. An empty text is the unnamed scope.
+    #[schemars(length(max = 64), inner(length(max = 253)))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_overlap_with: Vec<String>,
 }
 
 /// The size of a slice in one family.

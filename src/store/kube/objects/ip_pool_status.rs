@@ -41,7 +41,8 @@ pub struct Status {
     #[schemars(length(max = 39), regex(pattern = r"^[0-9]+$"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub out_of_range: Option<String>,
-    /// The slices of a pool with slices. Who holds the addresses in them, only their nodes know.
+    /// The slices of a pool with slices. The status of each IPSlice says who holds the addresses in
+    /// it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slices: Option<Slices>,
     /// The version of the controller that wrote the conditions. An older one leaves them alone.

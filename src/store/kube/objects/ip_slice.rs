@@ -5,6 +5,7 @@
 //! same blocks. So the API server itself lets a block have only one owner.
 
 use super::ip_allocation::{GROUP, Metadata, VERSION};
+use super::ip_slice_status::{Status, readable};
 use super::names;
 use crate::addr::Subnet;
 use crate::ipam::{Block, NodeName, Scope, Version};
@@ -19,11 +20,12 @@ pub const PLURAL: &str = "ipslices";
 pub const KIND: &str = "IPSlice";
 /// The columns that its table shows in addition to the name: the title of each, and its path in the
 /// object.
-pub const COLUMNS: [(&str, &str); 5] = [
+pub const COLUMNS: [(&str, &str); 6] = [
     ("Pool", ".spec.pool"),
     ("IPv4", ".spec.ipv4"),
     ("IPv6", ".spec.ipv6"),
     ("Node", ".spec.node"),
+    ("Held", ".status.count"),
     ("Released", ".spec.released"),
 ];
 
@@ -41,6 +43,9 @@ pub struct IpSlice {
     pub metadata: Metadata,
     /// The block and its owner.
     pub spec: Spec,
+    /// What its node publishes. It decides nothing.
+    #[serde(default, deserialize_with = "readable", skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
 }
 
 /// The block and its owner.
@@ -50,7 +55,10 @@ pub struct IpSlice {
 #[schemars(extend("x-kubernetes-validations" = [
     { "rule": "has(self.ipv4) || has(self.ipv6)", "message": "expected a block" },
     { "rule": "has(self.ipv4) == has(oldSelf.ipv4) && has(self.ipv6) == has(oldSelf.ipv6)", "message": "the block never changes" },
-    { "rule": "has(self.machine) == has(oldSelf.machine)", "message": "the owner never changes" },
+    {
+        "rule": "has(oldSelf.returned) || (self.node == oldSelf.node && has(self.machine) == has(oldSelf.machine) && (!has(self.machine) || self.machine == oldSelf.machine))",
+        "message": "the owner never changes, unless it has marked the slice as returned",
+    },
     { "rule": "!has(oldSelf.released) || has(self.released)", "message": "a slice that was released stays so until it is deleted" },
 ]))]
 pub struct Spec {
@@ -70,10 +78,9 @@ pub struct Spec {
     pub ipv6: Option<String>,
     /// The node that owns the slice.
     #[schemars(length(max = 253), regex(pattern = r"^[a-zA-Z0-9][a-zA-Z0-9_.-]*$"))]
-    #[schemars(extend("x-kubernetes-validations" = [{ "rule": "self == oldSelf", "message": "never changes" }]))]
     pub node: String,
     /// A hash of the node's machine ID. A second machine of the name does not own the slice.
-    #[schemars(length(max = 64), extend("x-kubernetes-validations" = [{ "rule": "self == oldSelf", "message": "never changes" }]))]
+    #[schemars(length(max = 64))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<String>,
     /// The uid of the Node object that the node's token named when it got the slice.
@@ -93,6 +100,20 @@ pub struct Spec {
     #[schemars(extend("format" = "date-time"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub released: Option<String>,
+    /// When its node found that it had given the slice back before the cluster was restored to an
+    /// older state (RFC 3339). Nobody gives addresses from it then. A node whose pods hold addresses
+    /// of it takes it over.
+    #[schemars(extend("format" = "date-time"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub returned: Option<String>,
+}
+
+impl Spec {
+    /// Returns the block. A text that is no subnet counts as none.
+    pub(crate) fn block(&self) -> Block {
+        let parse = |text: &Option<String>| Subnet::parse(text.as_deref()?).ok();
+        Block { v4: parse(&self.ipv4), v6: parse(&self.ipv6) }
+    }
 }
 
 /// The node, machine and boot that own a slice.
@@ -133,14 +154,15 @@ impl IpSlice {
                 boot_id: owner.boot_id.to_owned(),
                 since: humantime::format_rfc3339_micros(now).to_string(),
                 released: None,
+                returned: None,
             },
+            status: None,
         })
     }
 
-    /// Returns the block. A text that is no subnet counts as none.
+    /// Returns the block.
     pub(crate) fn block(&self) -> Block {
-        let parse = |text: &Option<String>| Subnet::parse(text.as_deref()?).ok();
-        Block { v4: parse(&self.spec.ipv4), v6: parse(&self.spec.ipv6) }
+        self.spec.block()
     }
 
     /// Returns the version, if the server has answered.
@@ -158,6 +180,7 @@ impl IpSlice {
         self.spec.node == node.as_str()
             && self.spec.machine.as_deref() == machine
             && self.spec.released.is_none()
+            && self.spec.returned.is_none()
             && self.metadata.deletion_timestamp.is_none()
     }
 }

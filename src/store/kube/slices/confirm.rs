@@ -5,6 +5,7 @@
 //! noted, so a slice that was given back and claimed by another node is found out. A slice whose
 //! object names another boot is empty, and one that names this boot may not be.
 
+use super::Asked;
 use crate::retry::Deadline;
 use crate::store::StoreError;
 use crate::store::kube::KubeStore;
@@ -48,7 +49,7 @@ impl KubeStore {
         if !asked.again {
             self.refuse_after_set_back()?;
         }
-        self.create_asked(asked, deadline)
+        Ok(matches!(self.create_asked(asked, deadline)?, Asked::Owned))
     }
 
     /// Shows that this node owns a noted slice in this boot: the object names the boot, and it is
@@ -71,9 +72,13 @@ impl KubeStore {
                 self.api.patch_object(ip_slice::PLURAL, &name, boot, &version, deadline)?;
             current = match changed {
                 Changed::Done(object) => {
-                    return self
-                        .state
-                        .note_slice(&NotedSlice::new(object, SliceState::Owned), deadline);
+                    let before = &noted.object.spec.boot_id;
+                    let is_other = !before.is_empty() && *before != self.host.boot_id;
+                    let boot_before =
+                        if is_other { Some(before.clone()) } else { noted.boot_before.clone() };
+                    let owned =
+                        NotedSlice { boot_before, ..NotedSlice::new(object, SliceState::Owned) };
+                    return self.note_owned(owned, deadline);
                 }
                 Changed::Conflict => self.api.get_object(ip_slice::PLURAL, &name, deadline)?,
                 Changed::Absent { .. } => None,
@@ -113,7 +118,7 @@ impl KubeStore {
         }
         let found: Vec<IpSlice> =
             self.api.list_objects(ip_slice::PLURAL, &self.own_selector(), deadline)?;
-        for object in found {
+        for object in self.without_given_back(found, deadline)? {
             let name = &object.metadata.name;
             let is_known = noted.slices.iter().any(|slice| {
                 // What an earlier boot has asked for was never used.

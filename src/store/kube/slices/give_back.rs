@@ -12,21 +12,23 @@ use crate::store::kube::KubeStore;
 use crate::store::kube::api::Changed;
 use crate::store::kube::node_state::slices::{NotedSlice, SliceState};
 use crate::store::kube::objects::ip_slice::{self, IpSlice};
+use crate::store::slices::Keeps;
 use std::collections::HashSet;
 use std::time::Duration;
 
 /// For how long a node keeps the last empty slice of a pool: pods that are replaced need one again.
-const KEPT: Duration = Duration::from_secs(600);
+pub(super) const KEPT: Duration = Duration::from_secs(600);
 
 /// Returns whether no address of a block of a pool is held.
 pub(crate) type IsEmpty<'a> = &'a dyn Fn(&str, &Block) -> Result<bool, StoreError>;
 
 impl KubeStore {
-    /// Gives back each empty slice, but the last one of a pool only after [`KEPT`]. Finishes what a
-    /// killed call began. Returns how many slices were given back.
+    /// Gives back each empty slice, but the last one of a pool that may stay only after [`KEPT`].
+    /// Finishes what a killed call began. Returns how many slices were given back.
     pub(crate) fn give_back_slices(
         &self,
         is_empty: IsEmpty<'_>,
+        keeps: Keeps<'_>,
         deadline: &Deadline,
     ) -> Result<usize, StoreError> {
         if self.for_dead_node {
@@ -49,9 +51,12 @@ impl KubeStore {
                 (SliceState::Closing, _) => true,
                 (SliceState::Owned, Some(since)) => {
                     let is_old = KEPT <= Duration::from_millis(now.abs_diff(since));
-                    !kept.insert(slice.object.spec.pool.clone()) || is_old
+                    let pool = &slice.object.spec.pool;
+                    !kept.insert(pool.clone()) || is_old || !keeps(pool)
                 }
                 (SliceState::Lost, Some(_)) => {
+                    let uid = slice.object.metadata.uid.as_deref();
+                    self.state.note_given_back(uid, deadline)?;
                     self.remove_own_released(&slice, deadline)?;
                     self.state.forget_slice(slice.name(), deadline)?;
                     false
@@ -114,17 +119,21 @@ impl KubeStore {
         let closing = NotedSlice { state: SliceState::Closing, ..slice };
         self.state.note_slice(&closing, deadline)?;
         let (pool, name) = (&closing.object.spec.pool, closing.name());
+        let uid = closing.object.metadata.uid.as_deref();
         if !is_empty(pool, &closing.object.block())? {
             let mut owned =
                 NotedSlice { state: SliceState::Owned, empty_since: None, ..closing.clone() };
             // An earlier attempt may have removed the object, so the slice is used only after the
             // API server has confirmed it, as in another boot.
             if was_closing {
+                self.state.forget_given_back(uid, deadline)?;
                 owned.object.spec.boot_id.clear();
             }
             self.state.note_slice(&owned, deadline)?;
             return Ok(false);
         }
+        // An older state of the cluster has the object again: see `restored`.
+        self.state.note_given_back(uid, deadline)?;
         let mut version = closing.object.version();
         while let Some(known) = version.take() {
             match self.api.delete_object(ip_slice::PLURAL, name, &known, deadline)? {
@@ -153,7 +162,7 @@ impl KubeStore {
     }
 
     /// Returns the time since the boot in milliseconds.
-    fn now_since_boot(&self) -> i64 {
+    pub(super) fn now_since_boot(&self) -> i64 {
         i64::try_from(self.state.disk().since_boot().as_millis()).unwrap_or(i64::MAX)
     }
 }

@@ -2,23 +2,31 @@
 //! gives it back. Addresses inside a slice are given by the file store (`store/sliced`).
 //!
 //! ```text
-//! claim    write the note ASKED . POST the IPSlice (commit) . note OWNED
+//! claim    write the note ASKED . POST the IPSlice (commit) . look for slices of other pools in the
+//!          block . note OWNED
 //! confirm  PATCH the boot with uid and resourceVersion (commit) . note the answer
 //! return   note CLOSING . look whether it is empty . DELETE with uid and resourceVersion (commit) .
 //!          forget it
 //! ```
+//!
+//! `publish` writes into the status of the objects who holds an address. It is for people: nothing
+//! else reads the status.
 //!
 //! A kill at any point leaves a note whose request the next call of the node sends again, or a slice
 //! that is ours and empty. A slice whose object names another boot is empty: no address is given
 //! from it before the object names this one.
 
 mod confirm;
+mod contact;
 mod cut;
 mod give_back;
+mod others;
+pub(crate) mod publish;
+mod restored;
 mod review;
 
 use crate::digest;
-use crate::ipam::{Block, Scope, Slicing};
+use crate::ipam::{Block, Scope, Slicing, names_network};
 use crate::retry::Deadline;
 use crate::store::StoreError;
 use crate::store::kube::KubeStore;
@@ -26,7 +34,7 @@ use crate::store::kube::api::other_kinds::Created;
 use crate::store::kube::node_state::slices::{NotedSlice, SliceState};
 use crate::store::kube::objects::ip_slice::{self, IpSlice, Owner};
 use crate::store::kube::objects::names;
-use crate::store::kube::objects::slice_geometry;
+use others::{OtherSlice, held_in, overlap};
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -51,6 +59,26 @@ pub(crate) enum More {
     Elsewhere(String),
 }
 
+/// What a caller needs from a slice that it does not have yet.
+pub(crate) struct Need<'a> {
+    /// The blocks that it has tried.
+    pub(crate) known: &'a [Block],
+    /// The address that the slice must contain.
+    pub(crate) wanted: Option<IpAddr>,
+    /// Whether a block has addresses that the network gives.
+    pub(crate) has_candidates: &'a dyn Fn(&Block) -> bool,
+}
+
+/// What became of a slice that was asked for.
+enum Asked {
+    /// The node owns it.
+    Owned,
+    /// Another node was faster.
+    Taken,
+    /// It was given back, because slices of other pools are in its block, perhaps others of these.
+    Overlaps(Vec<OtherSlice>),
+}
+
 /// What a node may do with an address that its files say is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ownership {
@@ -68,6 +96,22 @@ impl KubeStore {
     /// files of this cluster are selected already.
     pub(crate) fn usable_blocks(&self, pool: &str) -> Result<Vec<Block>, StoreError> {
         self.state.usable_blocks(pool, &self.host.boot_id)
+    }
+
+    /// Returns the same for an ADD: after a look at the cluster, if there are some and the last look
+    /// was long ago, see `contact`.
+    pub(crate) fn blocks_for_add(
+        &self,
+        pool: &str,
+        deadline: &Deadline,
+    ) -> Result<Vec<Block>, StoreError> {
+        let noted = self.state.slices()?;
+        let blocks = noted.usable_blocks(pool, &self.host.boot_id);
+        if blocks.is_empty() || !self.is_long_ago(&noted) {
+            return Ok(blocks);
+        }
+        self.look(deadline);
+        self.usable_blocks(pool)
     }
 
     /// Binds the notes about slices to the file store with their addresses, see
@@ -101,17 +145,15 @@ impl KubeStore {
         }
     }
 
-    /// Gets one more slice, of which the caller does not know yet: `known` are the blocks that it
-    /// has tried. With `wanted`, only the slice that contains this address counts.
+    /// Gets one more slice, of which the caller does not know yet.
     pub(crate) fn get_slice(
         &self,
         slicing: &Slicing,
-        known: &[Block],
-        wanted: Option<IpAddr>,
+        need: &Need<'_>,
         deadline: &Deadline,
     ) -> Result<More, StoreError> {
         let _lock = self.state.lock_slices(deadline)?;
-        let is_new = |blocks: &[Block]| blocks.iter().any(|block| !known.contains(block));
+        let is_new = |blocks: &[Block]| blocks.iter().any(|block| !need.known.contains(block));
         if is_new(&self.usable_blocks(&slicing.pool)?) {
             return Ok(More::Slice);
         }
@@ -128,9 +170,9 @@ impl KubeStore {
         }
         self.refuse_after_set_back()?;
         let geometry = self.geometry(slicing, deadline)?;
-        match wanted {
+        match need.wanted {
             Some(wanted) => self.claim_slice_of(slicing, &geometry, &own, wanted, deadline),
-            None => self.claim_any_slice(slicing, &geometry, &own, deadline),
+            None => self.claim_any_slice(slicing, &geometry, &own, need, deadline),
         }
     }
 
@@ -158,19 +200,67 @@ impl KubeStore {
     }
 
     /// Returns the block that the node would claim next, or `None` if it may own no more or none is
-    /// free. Claims nothing.
+    /// free. Claims nothing, and does not look at other scopes and pools.
     pub(crate) fn next_free_block(
         &self,
         slicing: &Slicing,
+        has_candidates: &dyn Fn(&Block) -> bool,
         deadline: &Deadline,
     ) -> Result<Option<Block>, StoreError> {
+        Ok(self.free_blocks(slicing, has_candidates, deadline)?.next())
+    }
+
+    /// Returns the blocks that the node may claim, in its order: none if it may own no more.
+    fn free_blocks<'s>(
+        &self,
+        slicing: &'s Slicing,
+        has_candidates: &'s dyn Fn(&Block) -> bool,
+        deadline: &Deadline,
+    ) -> Result<impl Iterator<Item = Block> + use<'s>, StoreError> {
         let own = self.noted_slices()?;
         let own = own.iter().filter(|slice| slice.is_of(&slicing.pool)).count();
-        if slicing.most_per_node <= u32::try_from(own).unwrap_or(u32::MAX) {
+        let may_own_more = u32::try_from(own).is_ok_and(|own| own < slicing.most_per_node);
+        let taken = match may_own_more {
+            true => Some(self.taken_names(&slicing.pool, deadline)?),
+            false => None,
+        };
+        Ok(self.blocks_in_turn(slicing).filter(move |block| {
+            has_candidates(block)
+                && taken.as_ref().is_some_and(|taken| !is_taken(slicing, block, taken))
+        }))
+    }
+
+    /// Returns the same after a look at other scopes and pools.
+    ///
+    /// # Errors
+    /// Also what bars the last block.
+    pub(crate) fn next_block_to_claim(
+        &self,
+        slicing: &Slicing,
+        has_candidates: &dyn Fn(&Block) -> bool,
+        deadline: &Deadline,
+    ) -> Result<Option<Block>, StoreError> {
+        let mut free = self.free_blocks(slicing, has_candidates, deadline)?.peekable();
+        if free.peek().is_none() {
             return Ok(None);
         }
-        let taken = self.taken_blocks(&slicing.pool, deadline)?;
-        Ok(self.blocks_in_turn(slicing).find(|block| !taken.contains(block)))
+        let foreign = self.held_in_other_scopes(slicing, deadline)?;
+        let (mut others, mut barred) = (Vec::new(), None);
+        for block in free {
+            if let Some(held) = held_in(&foreign, &block) {
+                barred = Some(self.slice_in_use(slicing, &block, held, deadline));
+                continue;
+            }
+            if overlap(slicing, &block, &others).is_none() {
+                let beside = (slicing.pool.as_str(), slicing.may_overlap.as_slice());
+                others = self.slices_of_other_pools(beside, &block, None, deadline)?;
+            }
+            match overlap(slicing, &block, &others) {
+                None => return Ok(Some(block)),
+                overlaps => barred = overlaps,
+            }
+        }
+        barred.map_or(Ok(None), Err)
     }
 
     /// Returns all blocks of a pool, in the order in which this node tries to claim them.
@@ -193,15 +283,18 @@ impl KubeStore {
         if own.iter().any(|slice| slice.object.block() == block) {
             return Ok(More::None);
         }
-        let foreign = self.held_in_other_scopes(&slicing.pool, deadline)?;
-        if let Some(address) = foreign.iter().find(|address| block.contains(**address)) {
-            return Err(self.slice_in_use(slicing, &block, *address));
+        let foreign = self.held_in_other_scopes(slicing, deadline)?;
+        if let Some(held) = held_in(&foreign, &block) {
+            return Err(self.slice_in_use(slicing, &block, held, deadline));
         }
-        if self.claim_slice(slicing, geometry, &block, deadline)? {
-            return Ok(More::Slice);
+        match self.claim_slice(slicing, geometry, &block, deadline)? {
+            Asked::Owned => return Ok(More::Slice),
+            Asked::Taken => {}
+            Asked::Overlaps(others) => {
+                return Err(overlap(slicing, &block, &others).unwrap_or(StoreError::Changed));
+            }
         }
-        let name = block.first().map(|first| names::object(&scope(&slicing.pool), first));
-        let name = name.unwrap_or_default();
+        let name = name(&slicing.pool, &block).unwrap_or_default();
         let found: Option<IpSlice> = self.api.get_object(ip_slice::PLURAL, &name, deadline)?;
         Ok(found.map_or(More::None, |found| More::Elsewhere(found.spec.node)))
     }
@@ -212,30 +305,40 @@ impl KubeStore {
         slicing: &Slicing,
         geometry: &str,
         own: &[&NotedSlice],
+        need: &Need<'_>,
         deadline: &Deadline,
     ) -> Result<More, StoreError> {
         let own: HashSet<Block> = own.iter().map(|slice| slice.object.block()).collect();
-        let foreign = self.held_in_other_scopes(&slicing.pool, deadline)?;
+        let foreign = self.held_in_other_scopes(slicing, deadline)?;
         let (mut misses, mut taken) = (0, None);
-        let mut barred = None;
+        let (mut barred, mut in_use) = (None, None);
+        let mut others = Vec::new();
         for block in self.blocks_in_turn(slicing) {
-            if own.contains(&block) {
+            if own.contains(&block) || !(need.has_candidates)(&block) {
                 continue;
             }
             if misses == MISSES_BEFORE_LIST && taken.is_none() {
-                taken = Some(self.taken_blocks(&slicing.pool, deadline)?);
+                taken = Some(self.taken_names(&slicing.pool, deadline)?);
             }
-            if taken.as_ref().is_some_and(|taken: &HashSet<Block>| taken.contains(&block)) {
+            if taken.as_ref().is_some_and(|taken| is_taken(slicing, &block, taken)) {
                 continue;
             }
-            if let Some(address) = foreign.iter().find(|address| block.contains(**address)) {
-                barred = Some((block, *address));
+            if let Some(held) = held_in(&foreign, &block) {
+                in_use = Some((block, held));
                 continue;
             }
-            if self.claim_slice(slicing, geometry, &block, deadline)? {
-                return Ok(More::Slice);
+            if let Some(error) = overlap(slicing, &block, &others) {
+                barred = Some(error);
+                continue;
             }
-            misses += 1;
+            match self.claim_slice(slicing, geometry, &block, deadline)? {
+                Asked::Owned => return Ok(More::Slice),
+                Asked::Taken => misses += 1,
+                Asked::Overlaps(found) => {
+                    barred = overlap(slicing, &block, &found);
+                    others = found;
+                }
+            }
             if deadline.left().is_zero() {
                 let reason = format!(
                     "other nodes took every slice of the pool {} that was tried ({misses}); the last was {block}",
@@ -244,44 +347,47 @@ impl KubeStore {
                 return Err(self.api.contended("create", ip_slice::PLURAL, &reason, deadline));
             }
         }
-        match barred {
-            Some((block, address)) => Err(self.slice_in_use(slicing, &block, address)),
-            None => Ok(More::None),
+        match (in_use, barred) {
+            (Some((block, held)), _) => Err(self.slice_in_use(slicing, &block, held, deadline)),
+            (None, Some(error)) => Err(error),
+            (None, None) => Ok(More::None),
         }
     }
 
-    /// Returns the error for a block in which somebody holds an address in another scope.
-    fn slice_in_use(&self, slicing: &Slicing, block: &Block, address: IpAddr) -> StoreError {
-        StoreError::SliceInUse { pool: slicing.pool.clone(), block: block.to_string(), address }
-    }
-
-    /// Claims one block. Returns whether this node owns it now.
+    /// Claims one block.
     fn claim_slice(
         &self,
         slicing: &Slicing,
         geometry: &str,
         block: &Block,
         deadline: &Deadline,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Asked, StoreError> {
         let owner = self.owner();
         let object = IpSlice::new(&slicing.pool, geometry, block, &owner, self.now());
-        let Some(object) = object else { return Ok(false) };
-        let asked = NotedSlice::new(object, SliceState::Asked);
+        let Some(object) = object else { return Ok(Asked::Taken) };
+        let may_overlap = slicing.may_overlap.clone();
+        let asked = NotedSlice { may_overlap, ..NotedSlice::new(object, SliceState::Asked) };
         self.state.note_slice(&asked, deadline)?;
         self.create_asked(&asked, deadline)
     }
 
-    /// Creates the object of a note. Returns whether the node owns the slice now. An attempt whose
-    /// answer was lost leaves the note, and the next call of the node sends the same object again.
-    fn create_asked(&self, asked: &NotedSlice, deadline: &Deadline) -> Result<bool, StoreError> {
+    /// Creates the object of a note. An attempt whose answer was lost leaves the note, and the next
+    /// call of the node sends the same object again.
+    fn create_asked(&self, asked: &NotedSlice, deadline: &Deadline) -> Result<Asked, StoreError> {
         let name = asked.name().to_owned();
         let made = match self.api.create_object(ip_slice::PLURAL, &name, &asked.object, deadline) {
             Ok(Created::Made(made)) => Some(made),
             Ok(Created::Taken) => {
                 let found: Option<IpSlice> =
                     self.api.get_object(ip_slice::PLURAL, &name, deadline)?;
-                // Only an object with exactly this content is what the note asked for.
-                found.filter(|found| found.spec == asked.object.spec)
+                match found {
+                    // Only an object with exactly this content is what the note asked for.
+                    Some(found) if found.spec == asked.object.spec => Some(found),
+                    Some(found) if asked.again => {
+                        self.take_over_returned(asked, &found, deadline)?
+                    }
+                    _ => None,
+                }
             }
             Err(failed) if failed.outcome_unknown || asked.again => return Err(failed.error),
             Err(failed) => {
@@ -289,48 +395,48 @@ impl KubeStore {
                 return Err(failed.error);
             }
         };
-        match made {
-            Some(made) => {
-                self.state.note_slice(&NotedSlice::new(made, SliceState::Owned), deadline)?;
-                Ok(true)
+        let Some(made) = made else {
+            match asked.again {
+                true => self.lose(asked.clone(), deadline)?,
+                false => self.state.forget_slice(&name, deadline)?,
             }
-            None if asked.again => self.lose(asked.clone(), deadline).map(|()| false),
-            None => self.state.forget_slice(&name, deadline).map(|()| false),
+            return Ok(Asked::Taken);
+        };
+        // Pods may hold addresses of a slice that the cluster had lost.
+        if !asked.again {
+            if names_network(&made.spec.pool) && !self.is_cut_so(&made, deadline)? {
+                self.withdraw_slice(&made, deadline)?;
+                return Err(StoreError::Changed);
+            }
+            let (pool, may_overlap) = (&made.spec.pool, &asked.may_overlap);
+            let block = made.block();
+            let others =
+                self.slices_of_other_pools((pool, may_overlap), &block, Some(&made), deadline)?;
+            if others.iter().any(|other| other.overlaps(&block)) {
+                self.withdraw_slice(&made, deadline)?;
+                return Ok(Asked::Overlaps(others));
+            }
+            // An earlier attempt may have been about to withdraw it.
+            self.state.forget_given_back(made.metadata.uid.as_deref(), deadline)?;
         }
+        self.note_owned(NotedSlice::new(made, SliceState::Owned), deadline)?;
+        Ok(Asked::Owned)
     }
 
-    /// Returns the blocks of a pool that have an owner.
-    fn taken_blocks(&self, pool: &str, deadline: &Deadline) -> Result<HashSet<Block>, StoreError> {
-        let selector = format!("{}={}", names::SCOPE, names::of_scope(&scope(pool)));
-        let found: Vec<IpSlice> = self.api.list_objects(ip_slice::PLURAL, &selector, deadline)?;
-        Ok(found.iter().map(IpSlice::block).collect())
+    /// Lists the slices of a pool.
+    fn slices_of(&self, pool: &str, deadline: &Deadline) -> Result<Vec<IpSlice>, StoreError> {
+        self.api.list_objects(ip_slice::PLURAL, &of_pool(pool), deadline)
     }
 
-    /// Returns the addresses that IPAllocations hold in any scope but that of the pool. A slice is
-    /// claimed only where there are none: a network that named its range before may still have pods
-    /// there.
-    ///
-    /// # Errors
-    /// Also that the cluster was restored lately.
-    fn held_in_other_scopes(
-        &self,
-        pool: &str,
-        deadline: &Deadline,
-    ) -> Result<Vec<IpAddr>, StoreError> {
-        let own = format!("{}.", slice_geometry::name(pool));
-        let mut held = Vec::new();
-        self.api.names("", deadline, &mut |name| {
-            if !name.starts_with(&own)
-                && let Some(address) = names::parse(name)
-            {
-                held.push(address);
-            }
+    /// Returns the names of the slices of a pool that have an owner. The objects have many more
+    /// bytes: what their nodes publish.
+    fn taken_names(&self, pool: &str, deadline: &Deadline) -> Result<HashSet<String>, StoreError> {
+        let mut taken = HashSet::new();
+        let selector = of_pool(pool);
+        self.api.names(ip_slice::PLURAL, &selector, deadline, &mut |name| {
+            taken.insert(name.to_owned());
         })?;
-        // The list may be the first answer that shows it.
-        self.refuse_after_set_back()?;
-        held.sort_unstable();
-        held.dedup();
-        Ok(held)
+        Ok(taken)
     }
 
     /// Refuses to claim a slice for some minutes after the cluster was restored to an older state:
@@ -360,6 +466,21 @@ fn whole_seconds(time: Duration) -> Duration {
 
 fn scope(pool: &str) -> Scope {
     Scope::of_slices(pool)
+}
+
+/// Returns the label selector of the slices of a pool.
+fn of_pool(pool: &str) -> String {
+    format!("{}={}", names::SCOPE, names::of_scope(&scope(pool)))
+}
+
+/// Returns the name of the object of a block.
+fn name(pool: &str, block: &Block) -> Option<String> {
+    block.first().map(|first| names::object(&scope(pool), first))
+}
+
+/// Returns whether a block has an owner, by the names of the slices of its pool.
+fn is_taken(slicing: &Slicing, block: &Block, taken: &HashSet<String>) -> bool {
+    name(&slicing.pool, block).is_none_or(|name| taken.contains(&name))
 }
 
 /// Returns the number of the slice at which a node begins to look.

@@ -1,6 +1,7 @@
 //! Slices beside ADD and DEL: the node compares what it owns with the cluster each minute, and an
 //! operator releases and removes those of a node that is off.
 
+use super::Asked;
 use crate::ipam::NodeName;
 use crate::retry::Deadline;
 use crate::store::StoreError;
@@ -9,15 +10,20 @@ use crate::store::kube::api::retries::{LEASES, NODES};
 use crate::store::kube::api::{Changed, escape};
 use crate::store::kube::node_state::slices::{NotedSlice, SliceState};
 use crate::store::kube::objects::ip_slice::{self, IpSlice};
-use crate::store::kube::objects::names;
+use crate::store::kube::objects::ip_slice_status::Status;
+use crate::store::kube::objects::{names, slice_geometry};
 use crate::store::slices::{Removal, Slice, Synced};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::json;
 use std::time::{Duration, SystemTime};
 
 /// For how long the Lease of a node must not have been renewed before another node may claim its
 /// slices.
 const SILENCE: Duration = Duration::from_secs(600);
+
+/// Up to this number of slices, a node reads each of them and does not list them.
+const FEW: usize = 8;
 
 #[derive(Deserialize)]
 struct Node {
@@ -65,7 +71,7 @@ impl KubeStore {
         Ok(slices)
     }
 
-    fn slice_objects(
+    pub(super) fn slice_objects(
         &self,
         node: Option<&NodeName>,
         deadline: &Deadline,
@@ -79,19 +85,59 @@ impl KubeStore {
         Ok(found)
     }
 
-    /// Compares the slices of this boot with the cluster. A node without slices asks nobody.
-    pub(crate) fn review_slices(&self, deadline: &Deadline) -> Result<Synced, StoreError> {
-        let mut synced = Synced::default();
+    /// Returns the objects of the slices from which this node gives addresses or gave some in this
+    /// boot, and others that name it if the cluster was restored lately. A list by a label reads the slices of all nodes in the
+    /// server, so that the looks of all nodes would cost it the square of their number. Therefore a
+    /// node with few slices reads each of them. The list of the geometries is short, and shows
+    /// whether the cluster was restored.
+    fn own_objects(&self, deadline: &Deadline) -> Result<Vec<IpSlice>, StoreError> {
+        let noted = self.state.slices()?.slices;
+        let is_of_boot = |slice: &&NotedSlice| {
+            slice.state != SliceState::Asked && slice.object.spec.boot_id == self.host.boot_id
+        };
+        let names: Vec<&str> = noted.iter().filter(is_of_boot).map(NotedSlice::name).collect();
+        if FEW < names.len() || self.may_be_named_again()? {
+            return self.slice_objects(Some(&self.host.node), deadline);
+        }
+        self.api.list_objects::<IgnoredAny>(slice_geometry::PLURAL, "", deadline)?;
+        if self.may_be_named_again()? {
+            return self.slice_objects(Some(&self.host.node), deadline);
+        }
+        let mut found = Vec::new();
+        for name in names {
+            let object: Option<IpSlice> = self.api.get_object(ip_slice::PLURAL, name, deadline)?;
+            found.extend(object.filter(|object| object.spec.node == self.host.node.as_str()));
+        }
+        Ok(found)
+    }
+
+    /// Compares the slices of this boot with the cluster. Also returns the objects that it has found.
+    /// A node without slices asks nobody.
+    pub(crate) fn review_slices(
+        &self,
+        deadline: &Deadline,
+    ) -> Result<(Synced, Vec<IpSlice>), StoreError> {
         if self.for_dead_node {
-            return Ok(synced);
+            return Ok(<_>::default());
         }
         self.make_complete(deadline)?;
-        if self.state.slices()?.slices.is_empty() {
-            return Ok(synced);
+        if self.state.slices()?.slices.is_empty() && !self.may_be_named_again()? {
+            return Ok(<_>::default());
         }
         self.refresh_copies(deadline)?;
         let _lock = self.state.lock_slices(deadline)?;
-        let found = self.slice_objects(Some(&self.host.node), deadline)?;
+        self.compare_with_cluster(deadline)
+    }
+
+    /// Does what [`Self::review_slices`] does, for a caller that has the lock.
+    pub(super) fn compare_with_cluster(
+        &self,
+        deadline: &Deadline,
+    ) -> Result<(Synced, Vec<IpSlice>), StoreError> {
+        let mut synced = Synced::default();
+        let begun = self.moment();
+        let found = self.own_objects(deadline)?;
+        let found = self.without_given_back(found, deadline)?;
         for noted in self.state.slices()?.slices {
             let name = noted.name().to_owned();
             // A call was killed, or its answer was lost. Of one that the cluster had lost, pods may
@@ -113,6 +159,10 @@ impl KubeStore {
                 self.confirm_slice(noted, deadline)?;
                 continue;
             }
+            if noted.state == SliceState::Lost && self.get_back_lost(&noted, deadline)? {
+                synced.created_again.push(name);
+                continue;
+            }
             if !noted.is_usable(&self.host.boot_id) {
                 continue;
             }
@@ -127,12 +177,20 @@ impl KubeStore {
                 && object.metadata.uid == noted.object.metadata.uid
                 // Another boot: a copy of this machine runs, too, and uses the slice.
                 && object.spec.boot_id == self.host.boot_id;
-            if !is_own {
+            if !is_own && self.is_older_state(&noted, object)? {
+                let uid = object.metadata.uid.as_deref();
+                self.state.forget_given_back(uid, deadline)?;
+                // What was published is in no note.
+                let object = IpSlice { status: None, ..object.clone() };
+                self.confirm_slice(NotedSlice { object, ..noted }, deadline)?;
+                synced.created_again.push(name);
+            } else if !is_own {
                 self.lose(noted, deadline)?;
                 synced.lost.push(name);
             }
         }
-        Ok(synced)
+        self.state.change_slices(deadline, |noted| noted.looked = Some(begun))?;
+        Ok((synced, found))
     }
 
     /// Creates the object of a slice again, which the cluster has lost. Returns whether this node
@@ -149,7 +207,7 @@ impl KubeStore {
         // Until the answer is there, nothing is given from the slice.
         let again = NotedSlice { again: true, ..NotedSlice::new(again, SliceState::Asked) };
         self.state.note_slice(&again, deadline)?;
-        self.create_asked(&again, deadline)
+        Ok(matches!(self.create_asked(&again, deadline)?, Asked::Owned))
     }
 
     /// Marks the slices of a node as released.
@@ -240,15 +298,17 @@ impl KubeStore {
         if !boot.is_empty() && boot != slice.spec.boot_id {
             return Ok(None);
         }
+        if let Some(reason) = self.released_too_lately(slice) {
+            return Ok(Some(reason));
+        }
         let path = format!(
             "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/{LEASES}/{}",
             escape(name)
         );
         let lease: Option<Lease> =
             self.api.read(LEASES, name, &path, deadline, |body| serde_json::from_slice(body))?;
-        let Some(renewed) = lease.and_then(|lease| lease.spec.renew_time) else {
-            return Ok(self.released_too_lately(slice));
-        };
+        // The Lease goes with the Node object, whether the node is off or not.
+        let Some(renewed) = lease.and_then(|lease| lease.spec.renew_time) else { return Ok(None) };
         let Ok(renewed) = humantime::parse_rfc3339(&renewed) else {
             return Ok(Some(format!("the Lease of {name} has no readable time: {renewed}")));
         };
@@ -257,9 +317,8 @@ impl KubeStore {
 }
 
 impl KubeStore {
-    /// Returns why a slice whose node has no Lease may still be used. The Lease goes with the Node
-    /// object, whether the node is off or not. A node that is not cut off sees within a
-    /// minute that the slice was released.
+    /// Returns why a slice may still be used although its Lease is silent: its node may have been cut
+    /// off until now. One that is not cut off sees the mark earlier, see `contact`.
     fn released_too_lately(&self, slice: &IpSlice) -> Option<String> {
         let since = slice.spec.released.as_deref().unwrap_or_default();
         let since = humantime::parse_rfc3339(since).unwrap_or_else(|_| self.now());
@@ -267,7 +326,7 @@ impl KubeStore {
         (ago < SILENCE).then(|| {
             let ago = humantime::format_duration(Duration::from_secs(ago.as_secs()));
             format!(
-                "{} has no Lease that shows how long it has been off, and the slice was released {ago} ago: wait for ten minutes",
+                "it was released {ago} ago, and {} may not have seen it: wait for ten minutes",
                 slice.spec.node
             )
         })
@@ -286,13 +345,15 @@ fn silent_too_short(node: &str, renewed: SystemTime, now: SystemTime) -> Option<
     })
 }
 
-fn slice(object: IpSlice) -> Slice {
+pub(super) fn slice(object: IpSlice) -> Slice {
     Slice {
         block: object.block(),
+        published: object.status.as_ref().and_then(Status::number),
         name: object.metadata.name,
         pool: object.spec.pool,
         node: object.spec.node,
         since: object.spec.since,
         released: object.spec.released,
+        returned: object.spec.returned,
     }
 }

@@ -198,6 +198,11 @@ impl KubeStore {
             session.track_duplicate_create(&object, made.metadata.uid.as_deref());
         }
         session.note_answer(&made, &held.record);
+        // Whereabouts may have given the address while the object was lost.
+        let again = made.allocation().map_err(|unreadable| unreadable.of(name))?;
+        if let Some(who) = session.show_again(&again)? {
+            return Ok(Repaired::GivenAway(who));
+        }
         self.state
             .change_occupancy(&held.scope, &session.deadline, |hint| hint.take(held.address))?;
         Ok(Repaired::Done)

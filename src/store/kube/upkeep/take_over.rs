@@ -62,6 +62,9 @@ impl KubeStore {
             };
             match one.object.version().filter(|_| gone) {
                 Some(version) => {
+                    if self.shows_noted(deadline)? {
+                        self.withdraw(&one.allocation, deadline)?;
+                    }
                     let freed = self.api.delete(&one.object.metadata.name, &version, deadline)?;
                     taken
                         .freed

@@ -107,6 +107,7 @@ const FILES: &[&str] = &[
     "complete",
     "listing",
     "lock",
+    "move",
     "pods",
     "ready",
     "rebuild",
