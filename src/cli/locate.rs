@@ -69,6 +69,17 @@ impl Located<'_> {
         if self.by_kubeconfig { OnBehalf::OfNone } else { OnBehalf::OfAnother }
     }
 
+    /// Opens the Kubernetes store alone for this node, without its slices. Returns `None` if the store
+    /// is another one.
+    #[cfg(feature = "kube")]
+    pub(super) fn kubernetes(&self) -> anyhow::Result<Option<crate::store::kube::KubeStore>> {
+        let StoreKind::Kubernetes { kubeconfig } = &self.settings.store.kind else {
+            return Ok(None);
+        };
+        let (host, proxy) = (self.host(self.own_node()?), &self.environment.proxy);
+        Ok(Some(stores::kubernetes(&self.settings, kubeconfig, host, proxy)?))
+    }
+
     /// Returns the name of this node, for an action that only this node may do.
     pub(super) fn own_node(&self) -> anyhow::Result<NodeName> {
         let hint = if self.by_kubeconfig {

@@ -6,8 +6,10 @@
 //! - `faults`: what happens between two requests of a call
 //! - `speed`: how long an ADD of each takes
 //! - `imported`: pods that Whereabouts has started
+//! - `ended`: pods that have ended under Whereabouts since
 //! - `race`: both at the same time, for a while
 
+mod ended;
 mod faults;
 mod imported;
 mod race;

@@ -53,17 +53,7 @@ pub(super) fn each(
     visit: &mut dyn FnMut(&Cached) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     for directory in directories {
-        let results = directory.join("results");
-        let failed = |error: &io::Error| {
-            anyhow::anyhow!("cannot list {}: {}", results.display(), error_text(error))
-        };
-        let entries = match std::fs::read_dir(&results) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(failed(&error)),
-        };
-        for entry in entries {
-            let path = entry.map_err(|error| failed(&error))?.path();
+        each_path(directory, &mut |path| {
             match read(&path) {
                 // The attachment has ended since the directory was listed.
                 Ok(None) => {}
@@ -73,7 +63,44 @@ pub(super) fn each(
                     output::say(&output::printable(&warning));
                 }
             }
-        }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// Returns the names of the files of these cache directories. Each has the name of its network, the
+/// container ID and the name of the interface.
+///
+/// # Errors
+/// As [`each`].
+#[cfg(feature = "kube")]
+pub(super) fn file_names(directories: &[PathBuf]) -> anyhow::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for directory in directories {
+        each_path(directory, &mut |path| {
+            names.extend(path.file_name().map(|name| name.to_string_lossy().into_owned()));
+            Ok(())
+        })?;
+    }
+    Ok(names)
+}
+
+fn each_path(
+    directory: &Path,
+    visit: &mut dyn FnMut(PathBuf) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let results = directory.join("results");
+    let failed = |error: &io::Error| {
+        anyhow::anyhow!("cannot list {}: {}", results.display(), error_text(error))
+    };
+    let entries = match std::fs::read_dir(&results) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(&error)),
+    };
+    for entry in entries {
+        visit(entry.map_err(|error| failed(&error))?.path())?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! - `host_local`: the files of host-local on this node
 //! - `whereabouts`: the objects of Whereabouts in a cluster
 //! - `whereabouts_here`: what Whereabouts has given to the sandboxes of this node
+//! - `ended`: frees what pods of this node had that ended under Whereabouts
 //! - `cached`: the results that runtimes keep
 //! - `new_networks`: the networks as hereabouts will serve them
 //! - `sandboxes`: records what this node's sandboxes hold
@@ -10,6 +11,8 @@
 //! - `report`: what is printed
 
 mod cached;
+#[cfg(feature = "kube")]
+pub mod ended;
 pub mod hold;
 mod host_local;
 mod new_networks;

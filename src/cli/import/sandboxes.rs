@@ -14,8 +14,10 @@ use crate::ipam::{Attachment, HeldAddress, NodeName, Record, Scope};
 use crate::json::Json;
 use crate::retry::Deadline;
 use crate::store::Filter;
+#[cfg(feature = "kube")]
+use crate::store::Store;
 use crate::store::upkeep::Upkeep;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 /// Records what sandboxes hold.
@@ -29,6 +31,8 @@ pub(super) struct Recorder<'a> {
     /// In a dry run: the rows whose outcome depends on who holds the address, and for whom it is
     /// wanted.
     open: HashMap<(Scope, IpAddr), Vec<(usize, Attachment)>>,
+    /// In a dry run: what would be free by then.
+    free: HashSet<(Scope, IpAddr)>,
 }
 
 /// The addresses of one sandbox's interface.
@@ -55,8 +59,8 @@ impl<'a> Recorder<'a> {
         is_dry_run: bool,
     ) -> anyhow::Result<Self> {
         let store = located.store_of(node)?;
-        let (rows, open) = (Vec::new(), HashMap::new());
-        Ok(Self { located, node, networks, store, is_dry_run, rows, open })
+        let (rows, open, free) = (Vec::new(), HashMap::new(), HashSet::new());
+        Ok(Self { located, node, networks, store, is_dry_run, rows, open, free })
     }
 
     /// Records the addresses of a sandbox's interface, and adds a row for each.
@@ -137,7 +141,11 @@ impl<'a> Recorder<'a> {
     pub(super) fn finish(mut self) -> anyhow::Result<Vec<Row>> {
         if !self.open.is_empty() {
             let (rows, open) = (&mut self.rows, &mut self.open);
+            let free = &self.free;
             records::each(self.store.as_ref(), &Filter::default(), &mut |held| {
+                if free.contains(&(held.scope().clone(), held.address())) {
+                    return Ok(());
+                }
                 let wanted = open.remove(&(held.scope().clone(), held.address()));
                 for (at, attachment) in wanted.unwrap_or_default() {
                     rows[at].outcome = tried(&held, &attachment);
@@ -152,6 +160,18 @@ impl<'a> Recorder<'a> {
             }
         }
         Ok(self.rows)
+    }
+
+    /// Returns the store.
+    #[cfg(feature = "kube")]
+    pub(super) fn store(&self) -> &dyn Store {
+        self.store.as_ref()
+    }
+
+    /// Lets a dry run pass over these records.
+    #[cfg(feature = "kube")]
+    pub(super) fn assume_free(&mut self, ended: &[Allocation]) {
+        self.free.extend(ended.iter().map(|held| (held.scope.clone(), held.address)));
     }
 
     /// Returns the records that were imported for this node from elsewhere, and that are not

@@ -15,7 +15,7 @@ use hereabouts::store::kube::imported::Imported;
 use std::time::{Duration, UNIX_EPOCH};
 
 /// Lets Whereabouts give an address to a pod of the node, and records that from elsewhere.
-fn import(world: &World, node: &Node, container: &str) -> String {
+pub(super) fn import(world: &World, node: &Node, container: &str) -> String {
     let given = world.whereabouts("ADD", container, &node.scope, &[RANGE]).run().addresses();
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     let record = Record {
@@ -50,7 +50,7 @@ fn import(world: &World, node: &Node, container: &str) -> String {
 }
 
 /// Returns a node whose records were imported before its first call.
-fn node(world: &World, scope: &str) -> Node {
+pub(super) fn node(world: &World, scope: &str) -> Node {
     let node = Node::new(scope, scope, &world.cluster.kubeconfig());
     node.configure(&world.cluster.kubeconfig(), super::rig::DEADLINES);
     node

@@ -177,7 +177,8 @@ const REPLACED: &[(&str, &[Call])] = &[
 ];
 
 /// A record was imported and not completed. Its pod ends under Whereabouts, and another pod gets the
-/// address. At the same time, a pod of ours starts, and the import is repeated.
+/// address. At the same time, a pod of ours starts, the import is repeated, or the node frees what has
+/// ended.
 #[test]
 fn an_imported_pod_that_ends_while_another_gets_its_address() {
     let mut sum = Sum::new(Kind::Kubernetes, "imported pods");
@@ -192,19 +193,22 @@ fn an_imported_pod_that_ends_while_another_gets_its_address() {
         let replaced = Call::new(What::Serial(replaced)).on("n2");
         // The node is one of hereabouts by now, and a call of Whereabouts has not ended.
         let del = Call::new(What::Del(ended)).on("n2");
-        for other in [ADD, IMPORT, del] {
+        for other in [ADD, IMPORT, FREE_ENDED, del] {
             for pair in [[other, replaced], [replaced, other]] {
                 sum.add(&world, &pair, never, &mut |explorer| explorer.explore(0, 2));
             }
         }
-        sum.add(&world, &[ADD, replaced, IMPORT], never, &mut |explorer| {
-            (1..=40).for_each(|seed| explorer.draw(seed));
-        });
+        for import in [IMPORT, FREE_ENDED] {
+            sum.add(&world, &[ADD, replaced, import], never, &mut |explorer| {
+                (1..=40).for_each(|seed| explorer.draw(seed));
+            });
+        }
     }
     sum.end();
 }
 
 const IMPORT: Call = Call::new(What::Operate(Step::Import));
+const FREE_ENDED: Call = Call::new(What::Operate(Step::FreeEnded)).on("n2");
 pub(super) const EXPORT: Call = Call::new(What::Operate(Step::Export));
 
 #[test]

@@ -9,6 +9,7 @@
 //! - `turn`: a turn under Whereabouts' Lease
 //! - `show`: makes an address visible
 //! - `withdraw`: takes it back
+//! - `ended`: whether a pod has ended under Whereabouts
 //! - `note`: what this node has noted about the move
 //! - `during`: when a session does so
 //! - `answer`: what this node answers to the move
@@ -17,6 +18,7 @@
 mod answer;
 mod calls;
 mod during;
+mod ended;
 mod holder;
 mod note;
 mod pools;

@@ -1,13 +1,13 @@
 //! The steps of an operator who moves the cluster, and the looks of the DaemonSet at the Move.
 //!
 //! The commands read the cluster with a kubeconfig and cannot run in a test's process. So this is a
-//! model of them: the writes of `cli/moving/{start,finish,back,export}.rs` in their order, with their
+//! model of them (except for what the import on a node frees): the writes of `cli/moving/{start,finish,back,export}.rs` in their order, with their
 //! conditions, and through the store where they use the store. Pods are left out: who has an entry of
 //! Whereabouts lives. Where a command waits for calls that have begun, the model waits until they have
 //! ended; a call does not take longer than the command waits.
 
 use super::happens;
-use super::records::{export, give_node, import, is_all_recorded};
+use super::records::{export, free_ended, give_node, import, is_all_recorded};
 use super::theirs::{merge, send};
 use crate::schedules::calls::{Answered, Around};
 use hereabouts::api_client::http::Method;
@@ -21,6 +21,8 @@ use std::time::Duration;
 pub(in crate::schedules) enum Step {
     /// `import whereabouts`.
     Import,
+    /// The part of `import whereabouts` on a node that frees what has ended.
+    FreeEnded,
     /// `export whereabouts`.
     Export,
     /// `move start`.
@@ -54,6 +56,7 @@ pub(super) fn operate(around: &Around, step: Step) -> Answered {
     let store = &store;
     match step {
         Step::Import => import(around, store),
+        Step::FreeEnded => free_ended(around),
         Step::Export => export(around, store),
         Step::Start => {
             import(around, store)?;

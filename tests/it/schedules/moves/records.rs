@@ -7,6 +7,7 @@ use super::operator::{Done, PATIENCE, refused, words};
 use super::theirs::{address, send};
 use crate::schedules::calls::{Answered, Around};
 use hereabouts::api_client::http::Method;
+use hereabouts::cli::import::ended;
 use hereabouts::ipam::{Allocation, IfName, Scope};
 use hereabouts::retry::Deadline;
 use hereabouts::store::kube::KubeStore;
@@ -64,6 +65,20 @@ pub(super) fn import(around: &Around, store: &KubeStore) -> Answered {
         record.prefix = 29;
         let address = address(key).unwrap();
         store.import(&Scope::default(), address, &record, "", &deadline()).map_err(words)?;
+    }
+    Ok(())
+}
+
+/// Frees what the node's pods had that have ended under Whereabouts. No runtime knows their containers.
+pub(super) fn free_ended(around: &Around) -> Answered {
+    let host = around.host(around.call.node);
+    let store = around.objects(host.clone());
+    for held in held(&store)? {
+        let is_imported = held.record.netns.as_ref().is_some_and(|netns| netns.is_unseen());
+        if is_imported && held.record.attachment.node == host.node {
+            ended::free_one(&store, around.store(host.clone()).as_ref(), &held, false)
+                .map_err(words)?;
+        }
     }
     Ok(())
 }
