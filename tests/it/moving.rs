@@ -20,6 +20,8 @@ mod given_before;
 mod refused;
 /// What the token of a node needs.
 mod rights;
+/// Networks whose nodes own slices.
+mod sliced;
 /// The words of each command.
 mod words;
 /// A cluster of Whereabouts.

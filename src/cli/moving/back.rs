@@ -6,7 +6,8 @@ use super::export::{self, Gone};
 use super::missing::{self, Missing};
 use super::state;
 use super::view::{View, read_move};
-use super::{Operator, bindings};
+use super::{Operator, bindings, slices};
+use crate::cli::import::whereabouts::Survey;
 use crate::cli::output;
 use crate::ipam::Allocation;
 use crate::retry::Deadline;
@@ -40,6 +41,8 @@ pub(super) fn back(
         (_, None) if is_dry_run => try_it(operator, &object),
         (MoveState::Closing, None) => share(operator, MoveState::Closing),
         (MoveState::Finished, None) => {
+            let survey = Survey::read(&operator.lists()?)?;
+            slices::refuse(operator, &survey, "back")?;
             let now = super::now()?;
             let to = MoveState::Opening;
             state::step(&operator.api, MoveState::Finished, to, &json!({}), now)?;

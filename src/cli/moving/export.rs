@@ -3,8 +3,8 @@
 
 use super::Operator;
 use super::api::Written;
-use super::pools;
 use super::view::View;
+use super::{pools, slices};
 use crate::cli::import::report::Outcome;
 use crate::cli::import::whereabouts::{Survey, SurveyedEntry, SurveyedNetwork};
 use crate::cli::{output, records};
@@ -69,6 +69,7 @@ pub(super) fn export(
 ) -> anyhow::Result<()> {
     let lists = operator.lists()?;
     let mut survey = Survey::read(&lists)?;
+    slices::refuse(operator, &survey, "export")?;
     let pools = pools::missing(&survey);
     if !pools.is_empty() {
         for (namespace, name, range) in &pools {

@@ -5,6 +5,7 @@
 //! - `status`, `start`, `finish`, `back`: the operator's commands
 //! - `export`: makes the pools of Whereabouts equal to what is held
 //! - `answers`: waits for the nodes; `pools`: the pools that Whereabouts has not created yet
+//! - `slices`: what Whereabouts cannot be shown
 //! - `view`: what the cluster says about the move; `missing`: what the next step lacks
 //! - `state`: changes of the Move; `bindings`: the rights of Whereabouts; `api`: single requests
 
@@ -17,6 +18,7 @@ mod export;
 mod finish;
 mod missing;
 mod pools;
+mod slices;
 mod start;
 mod state;
 mod status;

@@ -36,7 +36,9 @@ pub(super) fn missing(survey: &Survey) -> BTreeSet<(String, String, String)> {
     let home = survey.pools().next().map_or(USUAL, |pool| pool.namespace).to_owned();
     let known: BTreeSet<&str> = survey.pools().map(|pool| pool.name).collect();
     let networks = survey.networks();
-    let all = networks.iter().flat_map(|network| {
+    // Those of nodes' slices come from the controller of Whereabouts.
+    let whole = networks.iter().filter(|network| !network.has_slices);
+    let all = whole.flat_map(|network| {
         network.subnets.iter().map(|subnet| (network.scope.as_str(), subnet.to_string()))
     });
     all.map(|(scope, range)| (home.clone(), names::pool(scope, &range), range))

@@ -4,10 +4,11 @@ use super::Operator;
 use super::answers::{self, TO_START};
 use super::missing::{self, Missing};
 use super::view::View;
-use super::{export, pools, state};
+use super::{export, pools, slices, state};
 use crate::cli::import::report::Outcome;
 use crate::cli::import::whereabouts::Survey;
 use crate::cli::output;
+use crate::retry::{Deadline, pause};
 use crate::store::kube::objects::move_object::MoveState;
 use anyhow::bail;
 use serde_json::json;
@@ -22,6 +23,11 @@ const RESOURCES: [(&str, &str, &str); 4] = [
 ];
 const INSTALL: &str =
     "check that the kubeconfig names the cluster of Whereabouts, and that it is v0.5 or later";
+
+/// How long an API server may take to serve a resource that was just applied, and the time between two
+/// looks.
+const SERVED: Duration = Duration::from_secs(20);
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Starts the move. A call that has begun on a node of hereabouts ends within `longest`.
 pub(super) fn start(
@@ -47,6 +53,7 @@ pub(super) fn start(
     let mut survey = Survey::read(&lists)?;
     output::say(&survey.in_words());
     missing::refuse(&missing::to_start(&view, &survey), "start")?;
+    slices::refuse(operator, &survey, "start")?;
     let pools = pools::missing(&survey);
     let count =
         |outcome: fn(&Outcome) -> bool| survey.rows().filter(|row| outcome(&row.outcome)).count();
@@ -97,19 +104,47 @@ fn await_nodes(operator: &Operator<'_>, longest: Duration) -> anyhow::Result<()>
     Ok(())
 }
 
-/// Returns the resources that the cluster does not have.
+/// Returns the resources that the cluster does not have. Waits for those that it will have in a moment.
 fn resources(operator: &Operator<'_>) -> anyhow::Result<Vec<Missing>> {
-    let mut missing = Vec::new();
+    let deadline = Deadline::after(SERVED);
+    loop {
+        let mut missing = Vec::new();
+        let mut will_be_served = true;
+        for (name, hint) in unknown_resources(operator)? {
+            let is_defined = is_defined(operator, &name)?;
+            will_be_served &= is_defined;
+            missing.push(match is_defined {
+                true => Missing::new(
+                    format!("the API server does not serve the resource {name}, which is defined"),
+                    format!("kubectl describe crd/{name} says why"),
+                ),
+                false => {
+                    Missing::new(format!("the cluster does not have the resource {name}"), hint)
+                }
+            });
+        }
+        if missing.is_empty() || !will_be_served || deadline.left().is_zero() {
+            return Ok(missing);
+        }
+        pause(&deadline, LOOK);
+    }
+}
+
+/// Returns the names of resources that the API server does not serve, and how they come.
+fn unknown_resources(operator: &Operator<'_>) -> anyhow::Result<Vec<(String, &'static str)>> {
+    let mut unknown = Vec::new();
     for (path, plural, hint) in RESOURCES {
         let group = operator.api.get(path)?.unwrap_or_default();
         let known = group["resources"].as_array().into_iter().flatten();
         if !known.into_iter().any(|resource| resource["name"] == plural) {
             let group = path.split('/').nth(2).unwrap_or_default();
-            missing.push(Missing::new(
-                format!("the cluster does not have the resource {plural}.{group}"),
-                hint,
-            ));
+            unknown.push((format!("{plural}.{group}"), hint));
         }
     }
-    Ok(missing)
+    Ok(unknown)
+}
+
+fn is_defined(operator: &Operator<'_>, name: &str) -> anyhow::Result<bool> {
+    let path = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}");
+    Ok(operator.api.get(&path)?.is_some())
 }

@@ -2,7 +2,9 @@
 
 use super::the_move;
 use super::world::{World, entry};
+use hereabouts::retry::{Deadline, pause};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// Returns a cluster with two pods of Whereabouts, on two nodes.
 pub(super) fn world() -> Option<World> {
@@ -100,6 +102,31 @@ fn start_makes_every_address_visible_to_both() {
     // It is what `finish` does, and nothing that it lacks.
     let said = world.run(&["move", "finish", "--dry-run"]).stderr;
     assert!(said.contains("node n1 has not answered") && !said.contains("not recorded"), "{said}");
+}
+
+/// An API server needs a moment to serve a resource that was just applied.
+#[test]
+fn start_waits_until_its_resources_are_served() {
+    let Some(world) = world() else { return };
+    let serve = |served: bool| {
+        let patch = json!([{"op": "replace", "path": "/spec/versions/0/served", "value": served}]);
+        let name = "crd/moves.hereabouts.dev";
+        world.cluster.text(&["patch", name, "--type=json", "-p", &patch.to_string()]);
+    };
+    serve(false);
+    let deadline = Deadline::after(Duration::from_secs(60));
+    let resources = ["get", "--raw", "/apis/hereabouts.dev/v1alpha1"];
+    while world.cluster.text(&resources).contains("\"moves\"") {
+        assert!(!deadline.left().is_zero(), "the resource is still served");
+        pause(&deadline, Duration::from_millis(100));
+    }
+    std::thread::scope(|scope| {
+        let started = scope.spawn(|| world.run(&["move", "start"]));
+        pause(&deadline, Duration::from_secs(4));
+        serve(true);
+        started.join().unwrap().succeeded();
+    });
+    is(&world, "shared", 1);
 }
 
 /// A node that has not seen the Move gives addresses that Whereabouts has given meanwhile.
