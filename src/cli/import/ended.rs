@@ -30,6 +30,11 @@ pub(super) fn free(
     is_dry_run: bool,
 ) -> anyhow::Result<Vec<Allocation>> {
     let files = cached::file_names(cache_dirs)?;
+    let mut given = HashSet::new();
+    cached::each(cache_dirs, &mut |cached| {
+        given.extend(cached.addresses.iter().map(|given| given.address));
+        Ok(())
+    })?;
     // Without any result, these may be the wrong directories.
     let is_known = |held: &Allocation| {
         let container = held.record.attachment.container.as_str();
@@ -37,16 +42,19 @@ pub(super) fn free(
     };
     let mut ended = Vec::new();
     for held in incomplete.into_iter().filter(|held| !is_known(held)) {
-        match free_one(whereabouts, store, &held, is_dry_run) {
+        let is_given = given.contains(&held.address);
+        match free_one(whereabouts, store, &held, is_given, is_dry_run) {
             Ok(true) => ended.push(held),
             Ok(false) => {}
-            // The others can be recorded nevertheless, and this one is named at the end.
+            // Sandboxes that run can be recorded nevertheless. The rest is named at the end, and each
+            // further question might wait as long as this one.
             Err(error) => {
                 let warning = format!(
-                    "warning: cannot tell whether the pod of {} has ended under Whereabouts: {error}",
+                    "warning: {} stays recorded unless its pod has ended under Whereabouts, and that cannot be told now: {error}",
                     held.address
                 );
                 output::say(&output::printable(&warning));
+                break;
             }
         }
     }
@@ -54,7 +62,8 @@ pub(super) fn free(
 }
 
 /// Frees a record of this node if its pod has ended, under the lock of its attachment. A dry run only
-/// looks. Returns whether it has ended. May be repeated.
+/// looks. Returns whether it has ended. May be repeated. `is_given` says whether another sandbox has the
+/// address: then Whereabouts must have it for another one, so that nobody gets it before it is recorded.
 ///
 /// # Errors
 /// The store or the API server cannot be asked, or refuses. The record may be gone.
@@ -62,14 +71,15 @@ pub fn free_one(
     whereabouts: &KubeStore,
     store: &dyn Store,
     held: &Allocation,
+    is_given: bool,
     is_dry_run: bool,
 ) -> Result<bool, StoreError> {
     let deadline = Deadline::after(PATIENCE);
     if is_dry_run {
-        return whereabouts.has_ended_under_whereabouts(held, &deadline);
+        return whereabouts.has_ended_under_whereabouts(held, is_given, &deadline);
     }
     let _lock = store.lock_attachment(&held.record.attachment, Access::Allocate, deadline)?;
-    if !whereabouts.has_ended_under_whereabouts(held, &deadline)? {
+    if !whereabouts.has_ended_under_whereabouts(held, is_given, &deadline)? {
         return Ok(false);
     }
     let released = store.open(Access::Allocate, deadline)?.release_unchanged(held)?;

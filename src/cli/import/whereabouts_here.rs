@@ -55,11 +55,10 @@ fn free_ended(
     recorder: &Recorder<'_>,
     args: &ImportArgs,
 ) -> anyhow::Result<Vec<Allocation>> {
+    let Some(kube) = located.kubernetes()? else { return Ok(Vec::new()) };
     let incomplete = recorder.incomplete()?;
-    match located.kubernetes()? {
-        Some(kube) if !incomplete.is_empty() => {
-            ended::free(&kube, recorder.store(), incomplete, &args.cache_dir, args.dry_run)
-        }
-        _ => Ok(Vec::new()),
+    match incomplete.is_empty() {
+        true => Ok(Vec::new()),
+        false => ended::free(&kube, recorder.store(), incomplete, &args.cache_dir, args.dry_run),
     }
 }

@@ -1,8 +1,10 @@
 //! Networks that are cut into slices by `node_slice_size`, as Whereabouts spells it.
 
 use super::{Slices, proxy, seen};
+use crate::support::living::Living;
 use crate::support::proxy::Act;
-use crate::support::sandbox::Sandbox;
+use crate::support::sandbox::{Sandbox, configuration};
+use base64::Engine;
 use serde_json::{Value, json};
 
 fn delete_geometry(slices: &Slices) {
@@ -83,6 +85,57 @@ fn a_slice_that_was_cut_by_a_deleted_geometry_is_not_used() {
     one.sandbox.command(&["sweep", "--yes"]).succeeded();
     let owners = slices.owners();
     assert_eq!(owners.len(), 1, "{owners:?}");
+}
+
+/// The DaemonSet imports with each sweep, also if nothing of Whereabouts was ever there.
+#[test]
+fn an_import_on_the_node_knows_what_hereabouts_gave_under_the_name_of_whereabouts() {
+    let Some(slices) = Slices::of_network("10.62.5.0/27", "/28") else { return };
+    let Some(living) = Living::new() else { return skipped!("needs root") };
+    let one = slices.node("one");
+    let configuration = configuration(&slices.ipam()).replace("hereabouts", "whereabouts");
+    let mut call = slices.call(&one, "ADD", "a_0");
+    let given = call.set("CNI_NETNS", living.path()).run().addresses();
+    let cached = json!({
+        "kind": "cniCacheV1", "containerId": "a_0", "ifName": "net1", "networkName": "net1",
+        "config": base64::engine::general_purpose::STANDARD.encode(configuration),
+        "netns": living.path(), "result": {"ips": [{"address": format!("{}/27", given[0])}]},
+    });
+    std::fs::create_dir_all(one.sandbox.path("cache/results")).unwrap();
+    one.sandbox.write("cache/results/net1-a_0-net1", &cached.to_string());
+    let cache = one.sandbox.path("cache").display().to_string();
+    for more in [&["--dry-run"][..], &[]] {
+        let words = ["import", "whereabouts", "--cache-dir", &cache, "-o", "json"];
+        let ended = one.sandbox.command(&[&words[..], more].concat());
+        let rows = ended.succeeded().document()["addresses"].clone();
+        assert_eq!(
+            (&rows[0]["address"], &rows[0]["state"]),
+            (&json!(given[0]), &json!("recorded"))
+        );
+    }
+}
+
+/// Pods hold addresses of a network when it is cut into slices, also those that were imported.
+#[test]
+fn the_pods_of_a_network_go_on_when_it_is_cut_into_slices() {
+    let Some(slices) = Slices::of_network("10.62.4.0/27", "/28") else { return };
+    let [one, two] = ["one", "two"].map(|name| slices.node(name));
+    let whole = slices.cut("");
+    let held = whole.add(&one, "a_0").addresses();
+    let block = |at: &str| {
+        let last: u8 = at.rsplit('.').next().unwrap().parse().unwrap();
+        last / 16
+    };
+    // A new pod gets an address of another block.
+    let new = slices.add(&one, "b_0").addresses();
+    assert_ne!(block(&held[0]), block(&new[0]));
+    assert_eq!(slices.add(&one, "a_0").addresses(), held);
+    let full = slices.add(&two, "c_0");
+    assert_eq!(full.code(), 101, "{full:?}");
+    assert!(full.details().contains(&held[0]), "{full:?}");
+    slices.del(&one, "a_0");
+    assert_eq!(block(&slices.add(&two, "c_0").addresses()[0]), block(&held[0]));
+    assert_eq!(slices.owners().len(), 2);
 }
 
 #[test]

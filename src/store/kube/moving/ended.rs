@@ -17,13 +17,15 @@ impl KubeStore {
     /// has got the address since: while the move is `shared`, nodes of hereabouts see that entry, and
     /// do not give the address.
     ///
-    /// In any other state it returns false. Then an entry need not stand for a container that runs.
+    /// In any other state it returns false. Then an entry need not stand for a container that runs. With
+    /// `is_given`, it returns false unless another container has an entry.
     ///
     /// # Errors
     /// The API server cannot be asked, or refuses.
     pub fn has_ended_under_whereabouts(
         &self,
         held: &Allocation,
+        is_given: bool,
         deadline: &Deadline,
     ) -> Result<bool, StoreError> {
         if self.move_state(deadline)? != Some(MoveState::Shared) {
@@ -38,9 +40,9 @@ impl KubeStore {
         };
         let keys: Vec<_> =
             pools.iter().filter_map(|pool| Some((pool, pool.key(held.address)?.ok()?))).collect();
-        let stands = keys
-            .iter()
-            .any(|(pool, key)| pool.entries.get(key).is_some_and(|found| may_be_its(found)));
-        Ok(!keys.is_empty() && !stands)
+        let mut entries = keys.iter().filter_map(|(pool, key)| pool.entries.get(key)).peekable();
+        let has_entry = entries.peek().is_some();
+        let stands = entries.any(|found| may_be_its(found));
+        Ok(!keys.is_empty() && !stands && (has_entry || !is_given))
     }
 }

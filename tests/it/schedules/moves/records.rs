@@ -76,7 +76,7 @@ pub(super) fn free_ended(around: &Around) -> Answered {
     for held in held(&store)? {
         let is_imported = held.record.netns.as_ref().is_some_and(|netns| netns.is_unseen());
         if is_imported && held.record.attachment.node == host.node {
-            ended::free_one(&store, around.store(host.clone()).as_ref(), &held, false)
+            ended::free_one(&store, around.store(host.clone()).as_ref(), &held, false, false)
                 .map_err(words)?;
         }
     }
