@@ -10,6 +10,7 @@ use crate::ipam::{ConfiguredRange, Slicing};
 use crate::plugin::set_aside::Aside;
 use crate::retry::Deadline;
 use crate::store::Filter;
+use crate::store::slices::Slice;
 use crate::store::upkeep::Upkeep;
 use serde_json::{Value, json};
 use std::net::IpAddr;
@@ -36,8 +37,13 @@ struct Row {
 #[derive(Clone)]
 struct SliceCount {
     total: u32,
+    /// Those from which their nodes give addresses.
     owned: usize,
     released: usize,
+    /// Those that their nodes marked because they had given them back before the cluster was restored.
+    returned: usize,
+    /// Those that are no slices of the pool as it is cut now.
+    unknown: usize,
     free: u32,
     /// Those whose nodes publish nothing: what is held there is not counted.
     unpublished: usize,
@@ -136,21 +142,39 @@ fn count_slices(
     let Some(slices) = store.slices() else { return Ok(None) };
     let mut of_pool = slices.all(None, &Deadline::after(records::PATIENCE))?;
     of_pool.retain(|slice| slice.pool == slicing.pool);
-    let released = of_pool.iter().filter(|slice| slice.released.is_some()).count();
+    let all = of_pool.len();
+    of_pool.retain(|slice| {
+        let place = slice.block.first().and_then(|first| slicing.geometry.slice_of(first));
+        place.as_ref() == Some(&slice.block)
+    });
+    let unknown = all.saturating_sub(of_pool.len());
     let total = slicing.geometry.count();
     let free = total.saturating_sub(u32::try_from(of_pool.len()).unwrap_or(u32::MAX));
-    let (owned, unpublished, oldest) =
-        (of_pool.len() - released, coverage.unpublished, coverage.oldest);
-    Ok(Some(SliceCount { total, owned, released, free, unpublished, oldest }))
+    let (mut owned, mut released, mut returned) = (0_usize, 0_usize, 0_usize);
+    for slice in &of_pool {
+        let number = match slice {
+            Slice { released: Some(_), .. } => &mut released,
+            Slice { returned: Some(_), .. } => &mut returned,
+            _ => &mut owned,
+        };
+        *number = number.saturating_add(1);
+    }
+    let (unpublished, oldest) = (coverage.unpublished, coverage.oldest);
+    Ok(Some(SliceCount { total, owned, released, returned, unknown, free, unpublished, oldest }))
 }
 
 fn say(slices: &SliceCount, pool: &str) {
-    let SliceCount { total, owned, released, free, oldest, .. } = slices;
+    let SliceCount { total, owned, released, returned, unknown, free, oldest, .. } = slices;
+    let more = |count: &usize, what: &str| match count {
+        0 => String::new(),
+        count => format!(", {count} {what}"),
+    };
+    let (returned, unknown) = (more(returned, "returned"), more(unknown, "of another cut"));
     let published = oldest.map_or_else(String::new, |oldest| {
         format!("; HELD counts what nodes have published, the oldest of it {}", ago(oldest))
     });
     output::say(&format!(
-        "pool {}: {total} slices, {owned} owned, {released} released, {free} free{published}",
+        "pool {}: {total} slices, {owned} owned, {released} released{returned}{unknown}, {free} free, one for each node that needs more{published}",
         output::printable(pool)
     ));
 }
@@ -249,10 +273,12 @@ fn encode(row: &Row) -> Value {
         "setAside": row.asides.iter().map(set_aside::document).collect::<Vec<_>>(),
         "total": output::number(row.total),
     });
-    if let Some(SliceCount { total, owned, released, free, unpublished, oldest }) = &row.slices {
+    if let Some(slices) = &row.slices {
+        let SliceCount { total, owned, released, returned, unknown, free, unpublished, oldest } =
+            slices;
         document["slices"] = json!({
-            "total": total, "owned": owned, "released": released, "free": free,
-            "unpublished": unpublished, "oldestAgeSeconds": oldest.map(|oldest| oldest.as_secs()),
+            "total": total, "owned": owned, "released": released, "returned": returned,
+            "unknown": unknown, "free": free, "unpublished": unpublished, "oldestAgeSeconds": oldest.map(|oldest| oldest.as_secs()),
         });
     }
     document

@@ -153,10 +153,37 @@ fn the_list_shows_owners_and_what_the_node_itself_knows() {
     assert!(usage.succeeded().stderr.contains(said), "{usage:?}");
     let usage = one.sandbox.command(&["usage", "--pool", &slices.pool, "-o", "json"]).document();
     let slices = json!({
-        "total": 16, "owned": 2, "released": 0, "free": 14, "unpublished": 1, "oldestAgeSeconds": null,
+        "total": 16, "owned": 2, "released": 0, "returned": 0, "unknown": 0, "free": 14, "unpublished": 1, "oldestAgeSeconds": null,
     });
     assert_eq!(usage[0]["slices"], slices);
     assert_eq!(usage[0]["held"], json!(1));
+}
+
+#[test]
+fn usage_counts_apart_what_is_no_slice_of_the_pool_and_what_was_returned() {
+    let Some(slices) = Slices::new("10.63.12.0/26") else { return };
+    let one = slices.node("one");
+    slices.add(&one, "a_0").succeeded();
+    let mut object = slices.objects().remove(0);
+    let own = object["spec"]["ipv4"].as_str().unwrap().to_owned();
+    let (first, _) = own.split_once('/').unwrap();
+    let prefix =
+        object["metadata"]["name"].as_str().unwrap().strip_suffix(first).unwrap().to_owned();
+    let others = ["10.63.12.0", "10.63.12.16", "10.63.12.32"];
+    let mut others = others.into_iter().filter(|other| *other != first);
+    for length in ["29", "28"] {
+        let other = others.next().unwrap();
+        let labels = object["metadata"]["labels"].clone();
+        object["metadata"] = json!({"name": format!("{prefix}{other}"), "labels": labels});
+        object["spec"]["ipv4"] = json!(format!("{other}/{length}"));
+        if length == "28" {
+            object["spec"]["returned"] = json!("2026-12-01T00:00:00Z");
+        }
+        slices.cluster.apply(&object.to_string());
+    }
+    let usage = one.sandbox.command(&["usage", "--pool", &slices.pool]);
+    let said = "4 slices, 1 owned, 0 released, 1 returned, 1 of another cut, 2 free";
+    assert!(usage.succeeded().stderr.contains(said), "{usage:?}");
 }
 
 #[test]
