@@ -1,12 +1,12 @@
 //! A step fails, no process reads the answer, or the store is not what it should be.
 
-use crate::conformance::{claim, host, open, record};
+use crate::conformance::{candidates, claim, host, open, record};
 use crate::support::disk::{Faults, FaultyDisk};
 use crate::support::sandbox::{Call, Ended, HEREABOUTS, Sandbox, configuration};
-use hereabouts::ipam::Record;
+use hereabouts::ipam::{Record, Scope};
 use hereabouts::retry::{Deadline, until};
 use hereabouts::store::file::FileStore;
-use hereabouts::store::{Access, Filter, Store, StoreError};
+use hereabouts::store::{Access, Claim, Filter, Store, StoreError};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -288,15 +288,19 @@ fn an_add_that_is_late_frees_no_more_of_an_earlier_boot_than_it_needs() {
     }
     // A child of another thread that has not called exec yet holds the lock of the previous session
     // for a moment longer.
-    let opened = until(&Deadline::after(Duration::from_secs(60)), || {
-        match store.open(Access::Allocate, Deadline::after(Duration::ZERO)) {
+    let claimed = until(&Deadline::after(Duration::from_secs(60)), || {
+        let claim_late = || {
+            let mut session = store.open(Access::Allocate, Deadline::after(Duration::ZERO))?;
+            let new = record("n1", "new", None);
+            session.claim(&Scope::default(), &candidates("10.0.0.0/29"), &new)
+        };
+        match claim_late() {
             Err(StoreError::Busy { .. }) => Ok(None),
-            opened => opened.map(Some),
+            claimed => claimed.map(Some),
         }
     });
-    let mut session = opened.unwrap().expect("the lock is free again");
-    assert!(claim(session.as_mut(), "10.0.0.0/29", &record("n1", "new", None)).is_some());
-    drop(session);
+    let claimed = claimed.unwrap().expect("the lock is free again");
+    assert!(matches!(claimed, Claim::Claimed(_)), "{claimed:?}");
     let left = store
         .list(&Filter::default())
         .unwrap()

@@ -116,7 +116,10 @@ fn webhooks_of_cluster_api_accept_the_answers() {
     );
     machines.write("IPPool", "ours", &json!({"subnets": [{"subnet": "10.1.0.0/24"}]}));
     let _controller = Controller::start(&cluster);
-    machines.claim(&["a", "b"]);
+    // Of two claims that are there at once, any may be the first.
+    machines.claim(&["a"]);
+    machines.until(&all([("a", "10.0.0.1")]), Machines::answers);
+    machines.claim(&["b"]);
     machines.claim_of("GlobalInClusterIPPool", "global", &["six"]);
     machines.claim_of("IPPool", "ours", &["ours"]);
     let expected =
