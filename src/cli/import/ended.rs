@@ -30,18 +30,23 @@ pub(super) fn free(
     is_dry_run: bool,
 ) -> anyhow::Result<Vec<Allocation>> {
     let files = cached::file_names(cache_dirs)?;
-    let mut given = HashSet::new();
-    cached::each(cache_dirs, &mut |cached| {
-        given.extend(cached.addresses.iter().map(|given| given.address));
-        Ok(())
-    })?;
     // Without any result, these may be the wrong directories.
     let is_known = |held: &Allocation| {
         let container = held.record.attachment.container.as_str();
         files.is_empty() || files.iter().any(|name| name.contains(container))
     };
+    let unknown: Vec<Allocation> = incomplete.into_iter().filter(|held| !is_known(held)).collect();
+    // Usually all are known, and no file need be read for this.
+    if unknown.is_empty() {
+        return Ok(unknown);
+    }
+    let mut given = HashSet::new();
+    cached::each(cache_dirs, &mut |cached| {
+        given.extend(cached.addresses.iter().map(|given| given.address));
+        Ok(())
+    })?;
     let mut ended = Vec::new();
-    for held in incomplete.into_iter().filter(|held| !is_known(held)) {
+    for held in unknown {
         let is_given = given.contains(&held.address);
         match free_one(whereabouts, store, &held, is_given, is_dry_run) {
             Ok(true) => ended.push(held),
